@@ -1,0 +1,86 @@
+# Three programs in one repository: the extension (common/, tms_ext/, tms_fdw/ -> tms.so), built with PGXS, and the agent
+# (common/, agent/ -> build/agent/tms-agent), built without the server's headers.
+
+EXTENSION = tms
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" tms.control)
+MODULE_big = tms
+
+COMMON = status sha256 object_path capture_id capture_record url_sign jpeg
+OBJS = $(COMMON:%=common/%.o) \
+	$(patsubst %.c,%.o,$(sort $(wildcard tms_ext/*.c) $(wildcard tms_fdw/*.c)))
+
+# The install script is made of parts, in this order; each part's stem is that of its C file and its test.
+SQL_PARTS = $(addprefix tms_ext/sql/,$(addsuffix .sql,$(shell sed 's/\#.*//' tms_ext/sql/order)))
+DATA_built = tms--$(EXTVERSION).sql
+DATA = $(filter-out $(DATA_built),$(wildcard tms--*--*.sql))
+
+REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
+REGRESS_OPTS = --inputdir=. --load-extension=tms
+
+PG_CPPFLAGS = -I$(CURDIR)
+PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+SHLIB_LINK = -lcurl -lcrypto -lpthread
+EXTRA_CLEAN = build tms--$(EXTVERSION).sql regression.diffs regression.out results
+
+# Nothing of ours gains from being inlined into JIT code, and bitcode would need clang.
+override with_llvm = no
+
+PG_CONFIG = pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+tms--$(EXTVERSION).sql: $(SQL_PARTS) tms_ext/sql/order tms.control Makefile
+	cat $(SQL_PARTS) > $@
+
+$(OBJS): $(wildcard common/*.h tms_ext/*.h tms_fdw/*.h)
+
+# --- the agent --------------------------------------------------------------------------------------------------------
+
+AGENT_BUILD = build/agent
+AGENT_CC = $(CC)
+AGENT_FLAGS = -std=gnu11 -O2 -g -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE -pthread \
+	-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wno-unused-parameter
+# make agent SANITIZE=1 AGENT_BUILD=build/agent-asan
+ifdef SANITIZE
+AGENT_FLAGS := $(filter-out -O2 -D_FORTIFY_SOURCE=2,$(AGENT_FLAGS)) -O1 -fno-omit-frame-pointer \
+	-fsanitize=address,undefined -fno-sanitize-recover=undefined
+endif
+AGENT_VERSION = -DTMS_VERSION='"$(EXTVERSION)"'
+AGENT_INCLUDES = $(shell pkg-config --cflags libpq)
+AGENT_LIBS = -lcurl -lpq -lsqlite3 -lmicrohttpd -ljansson -linih -lcrypto -lpthread
+AGENT_SOURCES = $(sort $(wildcard agent/*.c))
+AGENT_OBJS = $(AGENT_SOURCES:agent/%.c=$(AGENT_BUILD)/%.o) $(COMMON:%=$(AGENT_BUILD)/common/%.o)
+COMMON_ARCHIVE = $(AGENT_BUILD)/libcommon.a
+
+all: agent
+agent: $(AGENT_BUILD)/tms-agent
+
+$(AGENT_BUILD)/tms-agent: $(AGENT_OBJS)
+	$(AGENT_CC) $(AGENT_FLAGS) -pie -o $@ $^ $(AGENT_LIBS)
+
+$(AGENT_BUILD)/%.o: agent/%.c $(wildcard agent/*.h common/*.h)
+	@mkdir -p $(@D)
+	$(AGENT_CC) $(AGENT_FLAGS) $(AGENT_VERSION) $(AGENT_INCLUDES) -c -o $@ $<
+
+$(AGENT_BUILD)/common/%.o: common/%.c $(wildcard common/*.h)
+	@mkdir -p $(@D)
+	$(AGENT_CC) $(AGENT_FLAGS) -c -o $@ $<
+
+$(COMMON_ARCHIVE): $(COMMON:%=$(AGENT_BUILD)/common/%.o)
+	rm -f $@ && ar rcs $@ $^
+
+# Unit tests: tests/unit/<stem>.c tests common/<stem>.c or agent/<stem>.c through its header; all of the agent but main.
+UNIT_TESTS = $(patsubst tests/unit/%.c,$(AGENT_BUILD)/unit/%,$(sort $(wildcard tests/unit/*_test.c)))
+unit: $(UNIT_TESTS)
+$(AGENT_BUILD)/unit/%: tests/unit/%.c $(filter-out $(AGENT_BUILD)/main.o,$(AGENT_OBJS))
+	@mkdir -p $(@D)
+	$(AGENT_CC) $(AGENT_FLAGS) -DVECTORS='"$(CURDIR)/tests/vectors"' -I$(CURDIR) $(AGENT_INCLUDES) -o $@ $^ $(AGENT_LIBS) -lcmocka
+
+prefix_agent = /usr
+install: install-agent
+install-agent: agent
+	$(INSTALL) -d '$(DESTDIR)$(prefix_agent)/bin' '$(DESTDIR)$(prefix_agent)/lib/systemd/system'
+	$(INSTALL_PROGRAM) $(AGENT_BUILD)/tms-agent '$(DESTDIR)$(prefix_agent)/bin/'
+	$(INSTALL_DATA) agent/tms-agent.service '$(DESTDIR)$(prefix_agent)/lib/systemd/system/'
+
+.PHONY: agent unit install-agent
