@@ -1,0 +1,43 @@
+/*
+ * The board on which every service writes how it is doing, for status, heartbeat and the watchdog. One per process.
+ *
+ * All fields are behind one mutex in health.c; nothing here blocks on anything else.
+ */
+#ifndef AGENT_HEALTH_H
+#define AGENT_HEALTH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum HealthPart
+{
+	HEALTH_INTAKE,
+	HEALTH_IMAGE_CENTER,
+	HEALTH_PATH_CENTER,
+	HEALTH_CACHE_SERVER,
+	HEALTH_CLEANER,
+	HEALTH_PART_COUNT
+} HealthPart;
+
+typedef struct HealthReport
+{
+	int64_t ok_count;
+	int64_t error_count;
+	int64_t last_ok; /* microseconds since 1970; 0: never */
+	int64_t last_error;
+	char error[200]; /* of the last error; "" when there was none since the last success */
+} HealthReport;
+
+/* Something worked: clears the current error. */
+extern void health_ok(HealthPart part);
+
+/* Something failed; the text (no secret) is kept until the next success. */
+extern void health_error(HealthPart part, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* A copy of one part's figures. */
+extern HealthReport health_get(HealthPart part);
+
+/* "intake", "image_center", "path_center", "cache_server", "cleaner". */
+extern const char *health_part_name(HealthPart part);
+
+#endif
