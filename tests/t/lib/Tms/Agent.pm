@@ -1,0 +1,154 @@
+# A real tms-agent with folders of its own.
+package Tms::Agent;
+
+use strict;
+use warnings;
+
+use File::Path qw(make_path);
+use JSON::PP;
+use POSIX ();
+use Tms::Util;
+
+my $serial = 0;
+
+# Tms::Agent->new(device => 'gate-1', token => '...', conninfo => '...', url => 'http://.../captures',
+#                 extra => {section => {key => value}}); started by start(). Ports are chosen.
+sub new
+{
+	my ($class, %options) = @_;
+	my $dir = $options{dir} // "$PostgreSQL::Test::Utils::tmp_check/agent_$options{device}_$$" . '_' . $serial++;
+	make_path("$dir/data", "$dir/spool");
+	my $self = bless {
+		dir => $dir,
+		device => $options{device},
+		intake_port => free_port(),
+		cache_port => $options{cache_port} // free_port(),
+		program => $ENV{TMS_AGENT} // 'tms-agent',
+		config => "$dir/tms-agent.conf",
+		log => "$dir/agent.log",
+	}, $class;
+	write_file("$dir/token", "$options{token}\n");
+	chmod 0600, "$dir/token";
+	my %sections = (
+		agent => { device => $options{device}, token_file => "$dir/token", data_dir => "$dir/data" },
+		intake => { spool_dir => "$dir/spool", listen => "127.0.0.1:$self->{intake_port}" },
+		path_center => { conninfo => $options{conninfo}, interval => '1s', heartbeat => '1s' },
+		image_center => { url => $options{url} },
+		cache => { listen => "127.0.0.1:$self->{cache_port}" },
+	);
+	my $extra = $options{extra} // {};
+	for my $section (keys %$extra)
+	{
+		$sections{$section}{$_} = $extra->{$section}{$_} for keys %{ $extra->{$section} };
+	}
+	$self->{sections} = \%sections;
+	$self->write_config;
+	return $self;
+}
+
+sub write_config
+{
+	my ($self) = @_;
+	my $text = '';
+	for my $section (sort keys %{ $self->{sections} })
+	{
+		my $keys = $self->{sections}{$section};
+		$text .= "[$section]\n" . join('', map { "$_ = $keys->{$_}\n" } grep { defined $keys->{$_} } sort keys %$keys);
+	}
+	return write_file($self->{config}, $text);
+}
+
+sub base_url { my $self = shift; return "http://127.0.0.1:$self->{cache_port}"; }
+sub intake_url { my $self = shift; return "http://127.0.0.1:$self->{intake_port}"; }
+
+# Starts the agent (wrap => [...] puts a program such as strace in front) and waits until it listens.
+sub start
+{
+	my ($self, %options) = @_;
+	my @command = (@{ $options{wrap} // [] }, $self->{program}, 'run', '--config', $self->{config});
+	my $pid = fork() // die "fork: $!";
+	if ($pid == 0)
+	{
+		open(STDIN, '<', '/dev/null');
+		open(STDERR, '>>', $self->{log});
+		open(STDOUT, '>&', \*STDERR);
+		exec(@command) or POSIX::_exit(127);
+	}
+	$self->{pid} = $pid;
+	return $self if $options{no_wait};
+	wait_for_port($self->{intake_port}) or die 'agent does not listen: ' . $self->log_tail;
+	wait_for_port($self->{cache_port}) or die 'agent does not serve its cache: ' . $self->log_tail;
+	return $self;
+}
+
+# TERM; returns the exit status ($?) and the seconds it took.
+sub stop
+{
+	my ($self) = @_;
+	my $pid = delete $self->{pid} or return;
+	my $begin = Time::HiRes::time();
+	kill 'TERM', $pid;
+	waitpid($pid, 0);
+	return wantarray ? ($?, Time::HiRes::time() - $begin) : $?;
+}
+
+sub kill9
+{
+	my ($self) = @_;
+	my $pid = delete $self->{pid} or return;
+	kill 'KILL', $pid;
+	waitpid($pid, 0);
+	return;
+}
+
+sub log_tail
+{
+	my ($self) = @_;
+	my @lines = split /\n/, (-e $self->{log} ? read_file($self->{log}) : '');
+	return join("\n", @lines > 20 ? @lines[-20 .. -1] : @lines);
+}
+
+# POSTs a capture; %fields go to the query string. Returns (HTTP status, decoded JSON).
+sub post
+{
+	my ($self, $bytes, %fields) = @_;
+	my $query = join('&', map { "$_=" . _escape($fields{$_}) } sort keys %fields);
+	my $answer = http('POST', $self->intake_url . '/v1/captures' . ($query eq '' ? '' : "?$query"),
+		content => $bytes, headers => { 'Content-Type' => 'image/jpeg' });
+	my $json = eval { decode_json($answer->{content}) };
+	return ($answer->{status}, $json // $answer->{content});
+}
+
+sub _escape
+{
+	my ($text) = @_;
+	$text =~ s/([^A-Za-z0-9._~-])/sprintf('%%%02X', ord($1))/ge;
+	return $text;
+}
+
+# Decoded GET /v1/status.
+sub status
+{
+	my ($self) = @_;
+	return eval { decode_json(http('GET', $self->intake_url . '/v1/status')->{content}) };
+}
+
+# Runs another command of the agent: (exit code, stdout, stderr).
+sub command
+{
+	my ($self, @arguments) = @_;
+	my ($out, $err) = ('', '');
+	IPC::Run::run([ $self->{program}, $arguments[0], '--config', $self->{config}, @arguments[1 .. $#arguments] ],
+		'>', \$out, '2>', \$err);
+	return ($? >> 8, $out, $err);
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	local ($?, $!, $@);
+	kill 'KILL', $self->{pid} if $self->{pid};
+	return;
+}
+
+1;
