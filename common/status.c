@@ -1,0 +1,27 @@
+/*
+ * Names of the statuses.
+ */
+#include "status.h"
+
+#include <stddef.h>
+
+static const char *const status_names[] = {
+	[TMS_OK] = "ok",
+	[TMS_INVALID] = "invalid",
+	[TMS_TOO_LARGE] = "too large",
+	[TMS_NOT_FOUND] = "not found",
+	[TMS_EXISTS] = "exists",
+	[TMS_FULL] = "disk full",
+	[TMS_IO] = "input/output error",
+	[TMS_DAMAGED] = "damaged",
+	[TMS_AGAIN] = "try again",
+	[TMS_STOPPED] = "stopped",
+	[TMS_MEMORY] = "out of memory",
+};
+
+const char *tms_status_name(TmsStatus status)
+{
+	size_t i = (size_t) status;
+
+	return i < sizeof(status_names) / sizeof(status_names[0]) ? status_names[i] : "unknown";
+}
