@@ -11,43 +11,27 @@
 
 #define SHA1_SIZE 20
 
-static const char hex_digits[] = "0123456789abcdef";
+/* The groups of the text form 8-4-4-4-12, in bytes. */
+static const size_t uuid_groups[] = {4, 2, 2, 2, 6};
 
-/* Does a hyphen stand before this byte in the text form? */
-static bool hyphen_before(size_t byte)
-{
-	return byte == 4 || byte == 6 || byte == 8 || byte == 10;
-}
-
-static int hex_value(char c)
-{
-	const char *digit;
-
-	if (c >= 'A' && c <= 'F')
-		c = (char) (c - 'A' + 'a');
-	digit = c == '\0' ? NULL : strchr(hex_digits, c);
-	return digit == NULL ? -1 : (int) (digit - hex_digits);
-}
+#define UUID_GROUPS (sizeof(uuid_groups) / sizeof(uuid_groups[0]))
 
 bool tms_uuid_parse(const char *text, size_t len, TmsUuid *out)
 {
 	TmsUuid uuid;
+	uint8_t *bytes = uuid.bytes;
 	size_t i;
 
 	if (len != TMS_UUID_TEXT_SIZE - 1)
 		return false;
-	for (i = 0; i < TMS_UUID_SIZE; i++)
+	for (i = 0; i < UUID_GROUPS; i++)
 	{
-		int high;
-		int low;
-
-		if (hyphen_before(i) && *text++ != '-')
+		if (i > 0 && *text++ != '-')
 			return false;
-		high = hex_value(*text++);
-		low = hex_value(*text++);
-		if (high < 0 || low < 0)
+		if (!tms_hex_parse(text, uuid_groups[i], bytes))
 			return false;
-		uuid.bytes[i] = (uint8_t) (high << 4 | low);
+		text += 2 * uuid_groups[i];
+		bytes += uuid_groups[i];
 	}
 	*out = uuid;
 	return true;
@@ -55,16 +39,17 @@ bool tms_uuid_parse(const char *text, size_t len, TmsUuid *out)
 
 void tms_uuid_format(const TmsUuid *uuid, char out[TMS_UUID_TEXT_SIZE])
 {
+	const uint8_t *bytes = uuid->bytes;
 	size_t i;
 
-	for (i = 0; i < TMS_UUID_SIZE; i++)
+	for (i = 0; i < UUID_GROUPS; i++)
 	{
-		if (hyphen_before(i))
+		if (i > 0)
 			*out++ = '-';
-		*out++ = hex_digits[uuid->bytes[i] >> 4];
-		*out++ = hex_digits[uuid->bytes[i] & 15];
+		tms_hex_format(bytes, uuid_groups[i], out);
+		out += 2 * uuid_groups[i];
+		bytes += uuid_groups[i];
 	}
-	*out = '\0';
 }
 
 /* Marks a UUID's version and, with it, the variant of RFC 4122. */

@@ -39,6 +39,7 @@ typedef struct TmsFieldRule
 	TmsFieldKind kind;
 	int64_t min; /* TEXT and OBJECT: unused; INT: least value; TIME: microseconds since 1970 */
 	int64_t max; /* TEXT and OBJECT: most bytes; INT: greatest value; TIME: first one not allowed */
+	const char *too_long; /* TEXT and OBJECT: what to say of more bytes */
 } TmsFieldRule;
 
 #define TMS_PLATE_MAX          32

@@ -68,75 +68,51 @@ bool tms_object_key(const char *device_code, const char *path, char out[TMS_OBJE
 	return true;
 }
 
+/* Writes the file name of a capture. */
+static void name_format(const TmsStoragePathParts *parts, char *out, size_t size)
+{
+	char head[2 * sizeof(parts->sha256_head) + 1];
+
+	tms_hex_format(parts->sha256_head, sizeof(parts->sha256_head), head);
+	snprintf(out, size, "%" PRId64 "-%08" PRIx32 "-%s.jpg", parts->seq, (uint32_t) parts->ledger_no, head);
+}
+
 bool tms_storage_path_make(int64_t captured_at, int64_t seq, int32_t ledger_no, const uint8_t sha256[TMS_SHA256_SIZE],
 						   char out[TMS_STORAGE_PATH_SIZE])
 {
+	TmsStoragePathParts parts = {.seq = seq, .ledger_no = ledger_no};
 	char time[TMS_TIME_TEXT_SIZE];
+	int folders;
 
 	if (seq < 1 || seq > TMS_SEQ_MAX || ledger_no < 0 || !tms_time_format(captured_at, time))
 		return false;
 	/* The folders are the parts of "2026-11-22T06:03:05.250000Z". */
-	snprintf(out, TMS_STORAGE_PATH_SIZE, "%.4s/%.2s/%.2s/%.2s/%" PRId64 "-%08" PRIx32 "-%02x%02x%02x%02x.jpg", time,
-			 time + 5, time + 8, time + 11, seq, (uint32_t) ledger_no, sha256[0], sha256[1], sha256[2], sha256[3]);
+	folders = snprintf(out, TMS_STORAGE_PATH_SIZE, "%.4s/%.2s/%.2s/%.2s/", time, time + 5, time + 8, time + 11);
+	memcpy(parts.sha256_head, sha256, sizeof(parts.sha256_head));
+	name_format(&parts, out + folders, TMS_STORAGE_PATH_SIZE - (size_t) folders);
 	return true;
-}
-
-/* Reads exactly eight lower-case hexadecimal digits; NULL when there are none, else what follows them. */
-static const char *parse_hex32(const char *text, uint32_t *value)
-{
-	int i;
-
-	*value = 0;
-	for (i = 0; i < 8; i++)
-	{
-		char c = text[i];
-
-		if (c >= '0' && c <= '9')
-			*value = *value << 4 | (uint32_t) (c - '0');
-		else if (c >= 'a' && c <= 'f')
-			*value = *value << 4 | (uint32_t) (c - 'a' + 10);
-		else
-			return NULL;
-	}
-	return text + 8;
-}
-
-/* Reads a seq without leading zeros; NULL when there is none, else what follows it. */
-static const char *parse_seq(const char *text, int64_t *seq)
-{
-	if (*text < '1' || *text > '9')
-		return NULL;
-	for (*seq = 0; *text >= '0' && *text <= '9'; text++)
-	{
-		*seq = *seq * 10 + (*text - '0');
-		if (*seq > TMS_SEQ_MAX)
-			return NULL;
-	}
-	return text;
 }
 
 bool tms_storage_path_parse(const char *path, TmsStoragePathParts *parts)
 {
 	const char *slash = strrchr(path, '/');
-	const char *at;
-	int64_t seq;
+	const char *name = slash == NULL ? path : slash + 1;
+	TmsStoragePathParts read;
 	uint32_t ledger_no;
-	uint32_t head;
-	int i;
+	char head[2 * sizeof(read.sha256_head) + 1];
+	char again[64];
 
-	at = parse_seq(slash == NULL ? path : slash + 1, &seq);
-	if (at == NULL || *at != '-')
+	if (sscanf(name, "%10" SCNd64 "-%8" SCNx32 "-%8[0-9a-f].jpg", &read.seq, &ledger_no, head) != 3 ||
+		strlen(head) != sizeof(head) - 1 || !tms_hex_parse(head, sizeof(read.sha256_head), read.sha256_head))
 		return false;
-	at = parse_hex32(at + 1, &ledger_no);
-	if (at == NULL || *at != '-' || ledger_no > TMS_LEDGER_NO_MAX)
-		return false;
-	at = parse_hex32(at + 1, &head);
-	if (at == NULL || strcmp(at, ".jpg") != 0)
+	if (read.seq < 1 || read.seq > TMS_SEQ_MAX || ledger_no > TMS_LEDGER_NO_MAX)
 		return false;
 
-	parts->seq = seq;
-	parts->ledger_no = (int32_t) ledger_no;
-	for (i = 0; i < 4; i++)
-		parts->sha256_head[i] = (uint8_t) (head >> (24 - 8 * i));
+	/* sscanf also takes spaces, signs and other zeros: only the one form that we write counts. */
+	read.ledger_no = (int32_t) ledger_no;
+	name_format(&read, again, sizeof(again));
+	if (strcmp(name, again) != 0)
+		return false;
+	*parts = read;
 	return true;
 }

@@ -7,7 +7,6 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct TmsSha256
 {
@@ -65,17 +64,17 @@ bool tms_hmac_sha256(const void *key, size_t key_len, const void *data, size_t l
 	return HMAC(EVP_sha256(), key_len > 0 ? key : "", (int) key_len, data, len, out, NULL) != NULL;
 }
 
-void tms_sha256_hex(const uint8_t digest[TMS_SHA256_SIZE], char out[TMS_SHA256_HEX_SIZE])
+void tms_hex_format(const uint8_t *bytes, size_t count, char *out)
 {
 	static const char digits[] = "0123456789abcdef";
 	size_t i;
 
-	for (i = 0; i < TMS_SHA256_SIZE; i++)
+	for (i = 0; i < count; i++)
 	{
-		out[2 * i] = digits[digest[i] >> 4];
-		out[2 * i + 1] = digits[digest[i] & 15];
+		*out++ = digits[bytes[i] >> 4];
+		*out++ = digits[bytes[i] & 15];
 	}
-	out[2 * TMS_SHA256_SIZE] = '\0';
+	*out = '\0';
 }
 
 static int hex_value(char c)
@@ -89,22 +88,24 @@ static int hex_value(char c)
 	return -1;
 }
 
-bool tms_sha256_parse(const char *hex, size_t len, uint8_t out[TMS_SHA256_SIZE])
+bool tms_hex_parse(const char *hex, size_t count, uint8_t *out)
 {
-	uint8_t parsed[TMS_SHA256_SIZE];
 	size_t i;
 
-	if (len != 2 * TMS_SHA256_SIZE)
-		return false;
-	for (i = 0; i < TMS_SHA256_SIZE; i++)
-	{
-		int high = hex_value(hex[2 * i]);
-		int low = hex_value(hex[2 * i + 1]);
-
-		if (high < 0 || low < 0)
+	for (i = 0; i < 2 * count; i++)
+		if (hex_value(hex[i]) < 0)
 			return false;
-		parsed[i] = (uint8_t) (high << 4 | low);
-	}
-	memcpy(out, parsed, sizeof(parsed));
+	for (i = 0; i < count; i++)
+		out[i] = (uint8_t) (hex_value(hex[2 * i]) << 4 | hex_value(hex[2 * i + 1]));
 	return true;
+}
+
+void tms_sha256_hex(const uint8_t digest[TMS_SHA256_SIZE], char out[TMS_SHA256_HEX_SIZE])
+{
+	tms_hex_format(digest, TMS_SHA256_SIZE, out);
+}
+
+bool tms_sha256_parse(const char *hex, size_t len, uint8_t out[TMS_SHA256_SIZE])
+{
+	return len == 2 * TMS_SHA256_SIZE && tms_hex_parse(hex, TMS_SHA256_SIZE, out);
 }

@@ -1,5 +1,5 @@
 /*
- * SHA-256 and HMAC-SHA-256 by way of OpenSSL, in one shot and in pieces.
+ * SHA-256 and HMAC-SHA-256 by way of OpenSSL, in one shot and in pieces, and their hexadecimal text.
  */
 #ifndef TMS_SHA256_H
 #define TMS_SHA256_H
@@ -34,6 +34,12 @@ extern bool tms_sha256(const void *data, size_t len, uint8_t out[TMS_SHA256_SIZE
 /* HMAC-SHA-256 of one buffer. False when OpenSSL fails. */
 extern bool tms_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len,
 							uint8_t out[TMS_SHA256_SIZE]);
+
+/* Writes 2 * count lower-case hexadecimal digits and a NUL. */
+extern void tms_hex_format(const uint8_t *bytes, size_t count, char *out);
+
+/* Reads 2 * count hexadecimal digits of either case; false (and out untouched) when one of them is none. */
+extern bool tms_hex_parse(const char *hex, size_t count, uint8_t *out);
 
 /* Lower-case hexadecimal text of a digest, NUL-terminated. */
 extern void tms_sha256_hex(const uint8_t digest[TMS_SHA256_SIZE], char out[TMS_SHA256_HEX_SIZE]);
