@@ -5,6 +5,7 @@
 #define AGENT_CONFIG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "../common/object_path.h"
@@ -32,6 +33,7 @@ typedef struct Config
 	int64_t ledger_keep;
 	/* [image_center] */
 	char *url; /* without a trailing slash */
+	char *store; /* "http" */
 	int upload_concurrency;
 	char *ca_file;
 	char *username; /* Basic authentication for a plain HTTP store, or "" */
@@ -44,12 +46,53 @@ typedef struct Config
 	int min_free_percent;
 } Config;
 
+/* How the text of a value is read and checked, and the type of its field. */
+typedef enum ConfigKind
+{
+	CONFIG_TEXT, /* char * */
+	CONFIG_CONNINFO, /* char *, secret */
+	CONFIG_DEVICE, /* char *, a device code */
+	CONFIG_FOLDER, /* char *, absolute, without a trailing slash */
+	CONFIG_FILE, /* char *, absolute, readable */
+	CONFIG_SECRET_FILE, /* char *, as CONFIG_FILE; what it holds goes to the field at secret_offset */
+	CONFIG_LISTEN, /* char *, host:port */
+	CONFIG_URL, /* char *, http or https */
+	CONFIG_STORE, /* char *, a kind of image center */
+	CONFIG_INT, /* int */
+	CONFIG_PERCENT, /* int */
+	CONFIG_DURATION, /* int64_t, microseconds */
+	CONFIG_SIZE, /* int64_t, bytes */
+	CONFIG_KIND_COUNT
+} ConfigKind;
+
+typedef struct ConfigKey
+{
+	const char *section;
+	const char *name;
+	ConfigKind kind;
+	const char *fallback; /* as it would stand in the file; "" where there is none */
+	bool required;
+	int64_t min; /* of numbers, in the field's unit */
+	int64_t max;
+	size_t offset; /* of the field in Config */
+	size_t secret_offset; /* CONFIG_SECRET_FILE: of the char * field for what the file holds */
+} ConfigKey;
+
+/* Every key there is, by section. */
+extern const ConfigKey config_keys[];
+extern const int config_key_count;
+
 /*
  * Reads and checks a file. On failure logs one line that names file, line and key for each mistake (unknown section or
  * key, bad value, missing required key, unreadable secret file) and returns TMS_INVALID. The caller frees with config_free.
  */
 extern TMS_CHECKED TmsStatus config_load(const char *file, Config **out);
+
+/* Frees a configuration and wipes its secrets; NULL is allowed. */
 extern void config_free(Config *config);
+
+/* Writes a key's value as it could stand in a file; what may hold a secret is written "(set)". */
+extern void config_show(const Config *config, const ConfigKey *key, char *out, size_t size);
 
 /* Splits "host:port" or "[v6]:port"; false when it is not of that form or the port is not 0 to 65535. */
 extern bool config_split_listen(const char *listen, char host[256], int *port);

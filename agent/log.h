@@ -12,6 +12,9 @@ typedef enum LogLevel
 	LOG_LEVEL_ERROR,
 } LogLevel;
 
+/* Lines below this level are not written; LOG_LEVEL_INFO at start. */
+extern void log_set_level(LogLevel level);
+
 /*
  * Writes "time=... level=... event=EVENT key=value ...". The format names keys and values in printf style, as in
  *   log_event(LOG_LEVEL_INFO, "uploaded", "seq=%lld path=%s", (long long) seq, path);
