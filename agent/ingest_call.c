@@ -217,12 +217,10 @@ static void put_raw(IngestCall *call, const char *text)
 	put_bytes(call, &call->header, text, strlen(text));
 }
 
-/* One member whose value is any text; the comma stands before it because the numbers go first. */
-static void put_text_member(IngestCall *call, const char *name, const char *text)
+/* A JSON string. */
+static void put_string(IngestCall *call, const char *text)
 {
-	put_raw(call, ",\"");
-	put_raw(call, name);
-	put_raw(call, "\":\"");
+	put_raw(call, "\"");
 	for (const char *c = text; *c != '\0'; c++)
 	{
 		char escaped[8];
@@ -238,28 +236,36 @@ static void put_text_member(IngestCall *call, const char *name, const char *text
 	put_raw(call, "\"");
 }
 
+/*
+ * The status, which others wrote, comes last and far from the token: were it no JSON, the server would show the characters
+ * before the place in its log.
+ */
 static void put_header(IngestCall *call, const IngestHeader *header)
 {
 	char numbers[400];
 	char ledger[TMS_UUID_TEXT_SIZE];
 
+	put_raw(call, "{\"device\":");
+	put_string(call, header->device);
+	put_raw(call, ",\"token\":");
+	put_string(call, header->token);
+	put_raw(call, ",\"ledger\":");
+	tms_uuid_format(&header->ledger, ledger);
+	put_string(call, ledger);
 	snprintf(numbers, sizeof(numbers),
-			 "{\"oldest_seq\":%" PRId64 ",\"last_seq\":%" PRId64 ",\"first_seq\":%" PRId64 ",\"uploaded_seq\":%" PRId64
+			 ",\"oldest_seq\":%" PRId64 ",\"last_seq\":%" PRId64 ",\"first_seq\":%" PRId64 ",\"uploaded_seq\":%" PRId64
 			 ",\"uploaded_max\":%" PRId64 ",\"cleaned_seq\":%" PRId64 ",\"report_no\":%" PRId64
 			 ",\"request_seen\":%" PRId64,
 			 header->oldest_seq, header->last_seq, header->first_seq, header->uploaded_seq, header->uploaded_max,
 			 header->cleaned_seq, header->report_no, header->request_seen);
 	put_raw(call, numbers);
-	put_text_member(call, "device", header->device);
-	put_text_member(call, "token", header->token);
-	tms_uuid_format(&header->ledger, ledger);
-	put_text_member(call, "ledger", ledger);
 	if (header->prev_sha256 != NULL)
 	{
 		char hex[TMS_SHA256_HEX_SIZE];
 
 		tms_sha256_hex(header->prev_sha256, hex);
-		put_text_member(call, "prev_sha256", hex);
+		put_raw(call, ",\"prev_sha256\":");
+		put_string(call, hex);
 	}
 	if (header->status != NULL)
 	{
