@@ -1,0 +1,20 @@
+/*
+ * The library's entry: settings and hooks of every module, in one place.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "tms_ext/compat.h"
+#include "tms_ext/partition.h"
+
+PG_MODULE_MAGIC;
+
+void _PG_init(void);
+
+/* Each module that has settings, shared memory or a worker adds the call of its init function here. */
+void _PG_init(void)
+{
+	tms_partition_init();
+	MarkGUCPrefixReserved("tms");
+}
