@@ -42,4 +42,14 @@ static inline uint32 tms_wait_event(void)
 #endif
 }
 
+#include "catalog/pg_foreign_server.h"
+#include "utils/acl.h"
+
+#if PG_VERSION_NUM >= 160000
+/* 16 made one function of the privilege checks of all kinds of objects. */
+#define tms_server_aclcheck(serverid, userid, mode) object_aclcheck(ForeignServerRelationId, serverid, userid, mode)
+#else
+#define tms_server_aclcheck(serverid, userid, mode) pg_foreign_server_aclcheck(serverid, userid, mode)
+#endif
+
 #endif

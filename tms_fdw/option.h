@@ -1,5 +1,6 @@
 /*
- * Options of a server, a user mapping and a foreign table of tms_fdw, read and checked once.
+ * Options of a server, a user mapping and a foreign table of tms_fdw, read and checked once; and the settings that
+ * overrule them.
  */
 #ifndef TMS_OPTION_H
 #define TMS_OPTION_H
@@ -52,12 +53,23 @@ typedef struct TmsServerOptions
 	const char *bearer_token;
 } TmsServerOptions;
 
-/* Reads the options of a server for a user, in the current memory context. Raises an error for a server that is not of
- * tms_fdw or has no url. */
+/*
+ * Reads the options of a server for a user, in the current memory context, and applies the settings. Raises an error for
+ * a server that is not of tms_fdw or has no url.
+ */
 extern TmsServerOptions *tms_server_options(Oid serverid, Oid userid);
 
 /* The same by name; checks that the current user has USAGE on the server. */
 extern TmsServerOptions *tms_server_options_by_name(const char *server_name);
+
+/* The table option `relation` of a foreign table, or its default: schema and name, palloc'd. */
+extern void tms_table_relation(ForeignTable *table, char **schema, char **name);
+
+/* Splits a qualified name as SQL writes it into palloc'd schema and name; false when it is anything else. */
+extern bool tms_qualified_name_parse(const char *text, char **schema, char **name);
+
+/* The name of a foreign table's column in its relation: column_name, or its own name. palloc'd. */
+extern char *tms_column_name(Oid foreigntableid, AttrNumber attnum);
 
 /* Settings; defined by tms_option_define_settings, which _PG_init calls. */
 extern int tms_image_source;
