@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +22,7 @@
 #include "notify.h"
 #include "service.h"
 #include "status.h"
+#include "status_file.h"
 
 #define TICK_MS 10000 /* between samples of the rate of intake, and signs of life if systemd wants none sooner */
 
@@ -137,7 +139,7 @@ static TmsStatus run_loop(Agent *agent, int signals)
 		struct signalfd_siginfo got;
 
 		/* A ledger that does not answer any more gets no sign of life: systemd starts anew. */
-		if (status_sample(agent->ledger))
+		if (status_sample(agent->ledger) && status_file_write(&agent->context))
 			notify_send("WATCHDOG=1");
 		if (poll(&wait, 1, tick) <= 0)
 			continue;
@@ -174,11 +176,24 @@ static TmsStatus run_agent(Agent *agent, int signals)
 			status = run_loop(agent, signals);
 			notify_send("STOPPING=1");
 			stop_services(agent);
+			(void) status_file_write(&agent->context);
 		}
 		ledger_close(agent->ledger);
 	}
 	cache_close(agent->cache);
 	return status;
+}
+
+/* A connection is a descriptor: as many as the system lets the program have. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max)
+	{
+		limit.rlim_cur = limit.rlim_max;
+		(void) setrlimit(RLIMIT_NOFILE, &limit);
+	}
 }
 
 int cli_run(const CliOptions *options)
@@ -198,6 +213,7 @@ int cli_run(const CliOptions *options)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	raise_descriptors();
 	signals = signalfd(-1, &set, SFD_CLOEXEC);
 	if (signals < 0)
 	{

@@ -4,8 +4,8 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <time.h>
 
+#include "clock.h"
 #include "health.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -17,19 +17,11 @@ static const char *const part_names[HEALTH_PART_COUNT] = {
 	[HEALTH_CLEANER] = "cleaner",
 };
 
-static int64_t now_micros(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 void health_ok(HealthPart part)
 {
 	pthread_mutex_lock(&lock);
 	reports[part].ok_count++;
-	reports[part].last_ok = now_micros();
+	reports[part].last_ok = clock_now();
 	reports[part].error[0] = '\0';
 	pthread_mutex_unlock(&lock);
 }
@@ -41,7 +33,7 @@ void health_error(HealthPart part, const char *format, ...)
 
 	pthread_mutex_lock(&lock);
 	report->error_count++;
-	report->last_error = now_micros();
+	report->last_error = clock_now();
 	va_start(args, format);
 	vsnprintf(report->error, sizeof report->error, format, args);
 	va_end(args);

@@ -43,7 +43,7 @@ static const Command commands[] = {
 	 "Without it they are moved into [intake] spool_dir; the agent has them once they are gone from there.\n"},
 	{"status", cli_status, OPTION_CONFIG | OPTION_JSON, false, "[--config FILE] [--json]",
 	 "tell how the agent is doing",
-	 "Asks the running agent; when none is running, reads its ledger and says so (exit code 3).\n"},
+	 "Asks the running agent. When none is running, prints what it saw last and says so (exit code 3).\n"},
 	{"check-config", cli_check_config, OPTION_CONFIG, false, "[--config FILE]",
 	 "check a configuration and print what is in force", "Defaults are printed as well, secrets are not.\n"},
 	{"version", print_version, 0, false, "", "print the version", ""},

@@ -9,18 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/timex.h>
-#include <time.h>
 
 #include "../common/capture_record.h"
+#include "clock.h"
 #include "health.h"
 #include "log.h"
 #include "status.h"
 
 #define LEDGERS_MAX 1024
 #define SAMPLES     61
-#define SECOND      INT64_C(1000000)
-#define HOUR        (3600 * SECOND)
-#define SHORTEST    (60 * SECOND) /* a rate over less than this says nothing */
+#define HOUR        (3600 * CLOCK_SECOND)
+#define SHORTEST    (60 * CLOCK_SECOND) /* a rate over less than this says nothing */
 
 typedef struct Sample
 {
@@ -31,14 +30,6 @@ typedef struct Sample
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Sample samples[SAMPLES]; /* by lock; a ring, oldest first from `first` */
 static int first, sample_count; /* by lock */
-
-static int64_t micros(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec * SECOND + now.tv_nsec / 1000;
-}
 
 static LedgerInfo *list_ledgers(Ledger *ledger, int *count)
 {
@@ -52,7 +43,7 @@ static LedgerInfo *list_ledgers(Ledger *ledger, int *count)
 
 bool status_sample(Ledger *ledger)
 {
-	int64_t now = micros(CLOCK_MONOTONIC), total = 0;
+	int64_t now = clock_steady(), total = 0;
 	int count;
 	LedgerInfo *ledgers = list_ledgers(ledger, &count);
 
@@ -82,7 +73,7 @@ bool status_sample(Ledger *ledger)
 /* Captures an hour from the oldest sample to `total` now; -1 when that is too short a time. */
 static double intake_rate(int64_t total)
 {
-	int64_t now = micros(CLOCK_MONOTONIC);
+	int64_t now = clock_steady();
 	double rate = -1;
 
 	pthread_mutex_lock(&lock);
@@ -184,7 +175,7 @@ static void add_space(json_t *status, const ServiceContext *context, const Ledge
 	{
 		backlog = counts->upload_backlog > counts->register_backlog ? counts->upload_backlog : counts->register_backlog;
 		until = status_safe_until(&(StatusSpace){
-			.now = micros(CLOCK_REALTIME),
+			.now = clock_now(),
 			.free_bytes = free_bytes,
 			.reserve_bytes = total_bytes / 100 * context->config->min_free_percent,
 			.cached = counts->cached,
@@ -216,8 +207,8 @@ char *status_json(const ServiceContext *context, bool local)
 	for (int i = 0; i < ledger_count; i++)
 		total += ledgers[i].last_seq;
 	rate = intake_rate(total);
-	status = json_pack("{s:s, s:o, s:s, s:o, s:o, s:I, s:I}", "version", TMS_VERSION, "at",
-					   json_time(micros(CLOCK_REALTIME)), "clock", clock_state(), "upload",
+	status = json_pack("{s:s, s:o, s:s, s:o, s:o, s:I, s:I}", "version", TMS_VERSION, "at", json_time(clock_now()),
+					   "clock", clock_state(), "upload",
 					   json_destination(counts.upload_backlog, counts.upload_oldest, HEALTH_IMAGE_CENTER), "register",
 					   json_destination(counts.register_backlog, counts.register_oldest, HEALTH_PATH_CENTER), "cached",
 					   (json_int_t) counts.cached, "cached_bytes", (json_int_t) counts.cached_bytes);

@@ -1,0 +1,241 @@
+/*
+ * `tms-agent status`: how the agent is doing, as a table for a technician or as JSON for programs.
+ *
+ * The running agent is asked by way of its intake listener. When there is none, or nobody answers, the status file tells how
+ * it was when the agent last looked; the ledger itself is never opened beside the agent.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../common/capture_record.h"
+#include "cli.h"
+#include "cli_http.h"
+#include "clock.h"
+#include "config.h"
+#include "data_lock.h"
+#include "status_file.h"
+
+typedef struct Answer
+{
+	json_t *status; /* NULL: nothing is known */
+	bool running;
+	bool asked; /* by the agent itself, just now */
+	int process;
+	char why[CLI_HTTP_WHY_SIZE]; /* the running agent could not be asked: a phrase */
+} Answer;
+
+static void ask_agent(const Config *config, Answer *answer)
+{
+	CliRequest request = {
+		.listen = config->intake_listen,
+		.method = "GET",
+		.target = "/v1/status",
+		.token = config->intake_token,
+		.body = -1,
+	};
+	CliResponse response;
+
+	if (cli_http(&request, &response, answer->why) != TMS_OK)
+		return;
+	answer->status = response.status == 200 ? json_loads(response.body, 0, NULL) : NULL;
+	if (!answer->status)
+		snprintf(answer->why, sizeof answer->why, "%s answers HTTP %d", config->intake_listen, response.status);
+	answer->asked = answer->status != NULL;
+	free(response.body);
+}
+
+static void find_status(const Config *config, Answer *answer)
+{
+	char *text;
+
+	answer->running = data_lock_held(config->data_dir, &answer->process);
+	if (answer->running && *config->intake_listen)
+		ask_agent(config, answer);
+	else if (answer->running)
+		snprintf(answer->why, sizeof answer->why, "[intake] listen is not set");
+	if (answer->status)
+		return;
+	text = status_file_read(config->data_dir);
+	if (text)
+		answer->status = json_loads(text, 0, NULL);
+	free(text);
+}
+
+static const char *text_of(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	return text ? text : "";
+}
+
+static int64_t number_of(const json_t *object, const char *name)
+{
+	return json_integer_value(json_object_get(object, name));
+}
+
+/* "3 min", of a time text; "" when it has none. */
+static const char *age_of(const char *at, char *out, size_t size)
+{
+	static const struct
+	{
+		int64_t seconds;
+		const char *name;
+	} units[] = {{86400, "days"}, {3600, "h"}, {60, "min"}, {1, "s"}};
+	int64_t time, age;
+
+	out[0] = '\0';
+	if (!tms_time_parse(at, strlen(at), &time))
+		return out;
+	age = (clock_now() - time) / CLOCK_SECOND;
+	for (size_t i = 0; i < sizeof units / sizeof units[0] && age >= 0; i++)
+		if (age >= 2 * units[i].seconds || units[i].seconds == 1)
+		{
+			snprintf(out, size, "%" PRId64 " %s", age / units[i].seconds, units[i].name);
+			break;
+		}
+	return out;
+}
+
+/* "1.5 GB" */
+static const char *size_of(int64_t bytes, char *out, size_t size)
+{
+	static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+	double value = (double) bytes;
+	int unit = 0;
+
+	for (; value >= 1000 && unit < 5; unit++)
+		value /= 1024;
+	snprintf(out, size, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+	return out;
+}
+
+static void print_destination(const char *title, const json_t *part)
+{
+	const char *oldest = text_of(part, "oldest_at"), *error = text_of(part, "error");
+	char age[32];
+	int64_t backlog = number_of(part, "backlog");
+
+	printf("%-14s", title);
+	if (backlog == 0)
+		printf("nothing waits");
+	else
+		printf("%" PRId64 " waiting, the oldest for %s", backlog, age_of(oldest, age, sizeof age));
+	if (*error)
+		printf("; error: %s", error);
+	putchar('\n');
+}
+
+static void print_cache(const json_t *status)
+{
+	const json_t *rate = json_object_get(status, "intake_per_hour");
+	int64_t free_bytes = number_of(status, "free_bytes"), total = number_of(status, "total_bytes");
+	const char *until = text_of(status, "safe_until");
+	char held[32], free_text[32], total_text[32];
+
+	printf("%-14s%" PRId64 " photographs, %s\n", "cache", number_of(status, "cached"),
+		   size_of(number_of(status, "cached_bytes"), held, sizeof held));
+	if (total > 0)
+		printf("%-14s%s free of %s (%.0f %%)\n", "disk", size_of(free_bytes, free_text, sizeof free_text),
+			   size_of(total, total_text, sizeof total_text), 100.0 * (double) free_bytes / (double) total);
+	if (json_is_integer(rate))
+		printf("%-14s%" PRId64 " an hour\n", "intake", (int64_t) json_integer_value(rate));
+	if (*until)
+		printf("%-14s%s, if the image center is away until then\n", "room until", until);
+	if (number_of(status, "set_aside") > 0)
+		printf("%-14s%" PRId64 " photographs cannot be uploaded or are damaged: see the log\n", "set aside",
+			   number_of(status, "set_aside"));
+}
+
+static void print_parts(const json_t *parts)
+{
+	const char *name;
+	json_t *part;
+
+	if (json_object_size(parts) == 0)
+		return;
+	printf("\n%-14s %10s %10s  %-27s  %s\n", "part", "worked", "failed", "last worked", "present error");
+	json_object_foreach ((json_t *) parts, name, part)
+	{
+		const char *last = text_of(part, "last_ok"), *error = text_of(part, "error");
+
+		printf("%-14s %10" PRId64 " %10" PRId64 "  %-27s  %s\n", name, number_of(part, "ok"), number_of(part, "errors"),
+			   *last ? last : "-", *error ? error : "-");
+	}
+}
+
+static void print_ledgers(const json_t *ledgers)
+{
+	size_t i;
+	json_t *one;
+
+	if (json_array_size(ledgers) == 0)
+		return;
+	printf("\n%-36s  %-6s %10s %10s %10s %10s\n", "ledger", "state", "last", "registered", "uploaded", "cleaned");
+	json_array_foreach ((json_t *) ledgers, i, one)
+		printf("%-36s  %-6s %10" PRId64 " %10" PRId64 " %10" PRId64 " %10" PRId64 "\n", text_of(one, "ledger"),
+			   json_is_true(json_object_get(one, "sealed")) ? "sealed" : "active", number_of(one, "last_seq"),
+			   number_of(one, "confirmed"), number_of(one, "uploaded_seq"), number_of(one, "cleaned_seq"));
+}
+
+static void print_table(const Config *config, const Answer *answer)
+{
+	const json_t *status = answer->status;
+	char age[32];
+
+	printf("device %s: ", config->device);
+	if (!answer->running)
+		printf("the agent is not running\n");
+	else if (answer->asked)
+		printf("running, process %d\n", answer->process);
+	else
+		printf("running, process %d, but cannot be asked: %s\n", answer->process, answer->why);
+	if (!status)
+	{
+		printf("nothing is known of its ledger\n");
+		return;
+	}
+	if (answer->asked)
+		printf("%-14s%s, clock %s\n", "as of", text_of(status, "at"), text_of(status, "clock"));
+	else
+		printf("%-14s%s, %s ago: what the agent saw last\n", "as of", text_of(status, "at"),
+			   age_of(text_of(status, "at"), age, sizeof age));
+	print_destination("image center", json_object_get(status, "upload"));
+	print_destination("path center", json_object_get(status, "register"));
+	print_cache(status);
+	print_parts(json_object_get(status, "parts"));
+	print_ledgers(json_object_get(status, "ledgers"));
+}
+
+static void print_json(const Answer *answer)
+{
+	json_t *out = answer->status ? json_copy(answer->status) : json_object();
+
+	json_object_set_new(out, "running", json_boolean(answer->running));
+	json_object_set_new(out, "asked", json_boolean(answer->asked));
+	json_object_set_new(out, "process", answer->process ? json_integer(answer->process) : json_null());
+	json_dumpf(out, stdout, JSON_COMPACT);
+	putchar('\n');
+	json_decref(out);
+}
+
+int cli_status(const CliOptions *options)
+{
+	Answer answer = {0};
+	Config *config;
+
+	if (config_load(options->config, &config) != TMS_OK)
+		return CLI_USAGE;
+	find_status(config, &answer);
+	if (options->json)
+		print_json(&answer);
+	else
+		print_table(config, &answer);
+	json_decref(answer.status);
+	config_free(config);
+	if (!answer.running)
+		return CLI_AWAY;
+	return answer.asked || answer.status ? CLI_OK : CLI_FAILED;
+}
