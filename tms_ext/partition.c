@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
@@ -17,6 +18,7 @@
 #include "commands/tablespace.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
 #include "storage/lmgr.h"
@@ -36,6 +38,7 @@ int tms_retention;
 PG_FUNCTION_INFO_V1(tms_partition_ensure);
 PG_FUNCTION_INFO_V1(tms_partition_drop);
 PG_FUNCTION_INFO_V1(tms_partition_empty);
+PG_FUNCTION_INFO_V1(tms_partition_list);
 PG_FUNCTION_INFO_V1(tms_partition_retention);
 
 void tms_partition_init(void)
@@ -57,24 +60,28 @@ TimestampTz tms_day_start(DateADT day)
 	return (TimestampTz) day * USECS_PER_DAY;
 }
 
-/* Is there a partition for that moment? A table that is not partitioned by time alone is not ours to add days to: yes. */
-static bool covers(Relation capture, TimestampTz moment)
+/* Is it partitioned by time alone? Otherwise it is not ours to add days to. */
+static bool is_ours(Relation capture)
 {
 	PartitionKey key;
-	PartitionDesc partitions;
+
+	if (capture->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return false;
+	key = RelationGetPartitionKey(capture);
+	return key->strategy == PARTITION_STRATEGY_RANGE && key->partnatts == 1 && key->parttypid[0] == TIMESTAMPTZOID;
+}
+
+/* Is there a partition for that moment? */
+static bool covers(Relation capture, TimestampTz moment)
+{
+	PartitionKey key = RelationGetPartitionKey(capture);
+	PartitionDesc partitions = tms_partition_desc(capture);
 	Datum value = TimestampTzGetDatum(moment);
 	bool is_equal;
 	int bound;
 
-	if (capture->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-		return true;
-	key = RelationGetPartitionKey(capture);
-	if (key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 || key->parttypid[0] != TIMESTAMPTZOID)
-		return true;
-	partitions = tms_partition_desc(capture);
 	if (partitions->nparts == 0)
 		return false;
-
 	/* What lies above bound i belongs to partition indexes[i + 1]; bound -1 is minus infinity. */
 	bound = partition_range_datum_bsearch(key->partsupfunc, key->partcollation, partitions->boundinfo, 1, &value,
 										  &is_equal);
@@ -84,7 +91,7 @@ static bool covers(Relation capture, TimestampTz moment)
 bool tms_partition_has_day(DateADT day)
 {
 	Relation capture = table_open(tms_capture_relation(), AccessShareLock);
-	bool found = covers(capture, tms_day_start(day));
+	bool found = !is_ours(capture) || covers(capture, tms_day_start(day));
 
 	table_close(capture, AccessShareLock);
 	return found;
@@ -177,6 +184,8 @@ static void run_on_partition(Oid partition, const char *format)
 	Oid capture = tms_capture_relation();
 	const char *command;
 
+	if (get_rel_name(partition) == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", partition)));
 	if (!get_rel_relispartition(partition) || tms_partition_parent(partition) != capture)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("relation with OID %u is not a partition of tms.capture", partition)));
@@ -197,6 +206,88 @@ Datum tms_partition_empty(PG_FUNCTION_ARGS)
 {
 	run_on_partition(PG_GETARG_OID(0), "TRUNCATE ONLY %s");
 	PG_RETURN_VOID();
+}
+
+typedef struct PartitionSpan
+{
+	Oid partition;
+	TimestampTz since;
+	TimestampTz until;
+} PartitionSpan;
+
+/* One end of a span: a bound's moment, or infinity. */
+static TimestampTz bound_moment(PartitionBoundInfo bounds, int bound)
+{
+	if (bounds->kind[bound][0] == PARTITION_RANGE_DATUM_VALUE)
+		return DatumGetTimestampTz(bounds->datums[bound][0]);
+	return bounds->kind[bound][0] == PARTITION_RANGE_DATUM_MINVALUE ? DT_NOBEGIN : DT_NOEND;
+}
+
+/* The spans of tms.capture's partitions in the order of time, in the current memory context; *count tells how many. */
+static PartitionSpan *list_spans(Relation capture, int *count)
+{
+	PartitionDesc partitions = tms_partition_desc(capture);
+	PartitionBoundInfo bounds = partitions->boundinfo;
+	PartitionSpan *spans = palloc(sizeof(PartitionSpan) * (partitions->nparts + 1));
+	int bound;
+
+	*count = 0;
+	/* Between bound - 1 and bound is partition indexes[bound]; -1 stands for a hole. */
+	for (bound = 1; partitions->nparts > 0 && bound < bounds->ndatums; bound++)
+	{
+		PartitionSpan *span = &spans[*count];
+
+		if (bounds->indexes[bound] < 0)
+			continue;
+		span->partition = partitions->oids[bounds->indexes[bound]];
+		span->since = bound_moment(bounds, bound - 1);
+		span->until = bound_moment(bounds, bound);
+		(*count)++;
+	}
+	return spans;
+}
+
+/* What the set-returning function gives out, made at its first call. */
+static void start_list(FunctionCallInfo fcinfo, FuncCallContext *context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context->multi_call_memory_ctx);
+	Oid relation = tms_capture_relation_if_any();
+	TupleDesc desc;
+	int count = 0;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "tms.capture_partitions must return rows");
+	context->tuple_desc = BlessTupleDesc(desc);
+	if (OidIsValid(relation))
+	{
+		Relation capture = table_open(relation, AccessShareLock);
+
+		if (is_ours(capture))
+			context->user_fctx = list_spans(capture, &count);
+		table_close(capture, AccessShareLock);
+	}
+	context->max_calls = count;
+	MemoryContextSwitchTo(old);
+}
+
+/* tms.capture_partitions(out partition regclass, out since timestamptz, out until timestamptz) returns setof record */
+Datum tms_partition_list(PG_FUNCTION_ARGS)
+{
+	FuncCallContext *context;
+	PartitionSpan *span;
+	Datum values[3];
+	bool nulls[3] = {false};
+
+	if (SRF_IS_FIRSTCALL())
+		start_list(fcinfo, SRF_FIRSTCALL_INIT());
+	context = SRF_PERCALL_SETUP();
+	if (context->call_cntr >= context->max_calls)
+		SRF_RETURN_DONE(context);
+	span = (PartitionSpan *) context->user_fctx + context->call_cntr;
+	values[0] = ObjectIdGetDatum(span->partition);
+	values[1] = TimestampTzGetDatum(span->since);
+	values[2] = TimestampTzGetDatum(span->until);
+	SRF_RETURN_NEXT(context, HeapTupleGetDatum(heap_form_tuple(context->tuple_desc, values, nulls)));
 }
 
 /* tms.retention() returns interval: the setting, NULL when captures are kept for ever */

@@ -91,3 +91,120 @@ SELECT pg_catalog.pg_extension_config_dump('tms.upload_request_id_seq', '');
 
 -- What a query for images joins as its caller.
 GRANT SELECT (device_id, code, site, enabled) ON tms.device TO PUBLIC;
+
+-- A rule's comment is the hint of the error that register_device makes of it.
+COMMENT ON CONSTRAINT device_code ON tms.device IS
+	'1 to 63 letters, digits, dots, hyphens and underscores; the first one is a letter or a digit.';
+COMMENT ON CONSTRAINT device_base_url ON tms.device IS
+	'http or https, a host and perhaps a port, nothing else: http://10.1.4.17:8440';
+COMMENT ON CONSTRAINT device_cleaning_period ON tms.device IS 'From one second to a hundred years.';
+COMMENT ON CONSTRAINT device_site ON tms.device IS 'At most 200 characters.';
+COMMENT ON CONSTRAINT device_attributes ON tms.device IS 'A JSON object.';
+
+CREATE FUNCTION tms.new_token() RETURNS text
+	LANGUAGE C VOLATILE
+	AS 'MODULE_PATHNAME', 'tms_registry_new_token';
+COMMENT ON FUNCTION tms.new_token() IS 'A new device token: 32 random bytes as base64url';
+
+CREATE FUNCTION tms.set_token(device_id integer, token text) RETURNS void
+	LANGUAGE plpgsql
+	SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF token !~ '^[!-~]{32,256}$' THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'invalid token',
+			HINT = 'A token has 32 to 256 printable ASCII characters and no space. Leave it out to get a new one.';
+	END IF;
+	INSERT INTO tms.device_secret AS s (device_id, token_hash, url_key)
+		VALUES (set_token.device_id, sha256(convert_to(token, 'UTF8')), tms.url_key(token))
+		ON CONFLICT ON CONSTRAINT device_secret_pkey
+		DO UPDATE SET token_hash = excluded.token_hash, url_key = excluded.url_key;
+END;
+$$;
+COMMENT ON FUNCTION tms.set_token(integer, text) IS 'Stores what a token is recognized by; for register_device and rotate_token';
+
+CREATE FUNCTION tms.register_device(code text, base_url text, cleaning_period interval DEFAULT '7 days',
+									token text DEFAULT NULL, site text DEFAULT NULL, attributes jsonb DEFAULT NULL)
+	RETURNS text
+	LANGUAGE plpgsql SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	new_token CONSTANT text := coalesce(token, tms.new_token());
+	new_id integer;
+	field text;
+	rule text;
+BEGIN
+	INSERT INTO tms.device (code, base_url, cleaning_period, site, attributes)
+		VALUES (code, regexp_replace(base_url, '/$', ''), cleaning_period, site, attributes)
+		RETURNING device_id INTO new_id;
+	PERFORM tms.set_token(new_id, new_token);
+	RETURN new_token;
+EXCEPTION
+	WHEN unique_violation THEN
+		RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('device "%s" is registered already', code),
+			HINT = 'tms.rotate_token(code) gives it a new token; update its row in tms.device to change the rest.';
+	WHEN check_violation OR not_null_violation THEN
+		GET STACKED DIAGNOSTICS field = COLUMN_NAME, rule = CONSTRAINT_NAME;
+		field := coalesce(nullif(field, ''), substr(rule, length('device_') + 1));
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('invalid %s', field),
+			HINT = (SELECT obj_description(c.oid, 'pg_constraint') FROM pg_constraint c
+					WHERE c.conrelid = 'tms.device'::regclass AND c.conname = 'device_' || field);
+END;
+$$;
+COMMENT ON FUNCTION tms.register_device(text, text, interval, text, text, jsonb) IS
+	'Registers a front end and returns its token, which is shown this once: put it into the agent''s token_file';
+
+CREATE FUNCTION tms.device_id(code text) RETURNS integer
+	LANGUAGE plpgsql STABLE
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	found_id integer;
+BEGIN
+	SELECT d.device_id INTO found_id FROM tms.device d WHERE d.code = device_id.code;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('there is no device "%s"', code),
+			HINT = 'SELECT code FROM tms.device;';
+	END IF;
+	RETURN found_id;
+END;
+$$;
+COMMENT ON FUNCTION tms.device_id(text) IS 'Number of the device of that code; an error when there is none';
+
+CREATE FUNCTION tms.rotate_token(code text) RETURNS text
+	LANGUAGE plpgsql SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	new_token CONSTANT text := tms.new_token();
+BEGIN
+	PERFORM tms.set_token(tms.device_id(code), new_token);
+	RETURN new_token;
+END;
+$$;
+COMMENT ON FUNCTION tms.rotate_token(text) IS
+	'Gives a front end a new token, shown this once; the old one is refused from now on, also in signed URLs';
+
+CREATE FUNCTION tms.request_upload(device text, since timestamptz, until timestamptz) RETURNS bigint
+	LANGUAGE plpgsql SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	request_id bigint;
+BEGIN
+	IF (since < until AND isfinite(since) AND isfinite(until)) IS NOT TRUE THEN
+		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'since must be before until, both finite';
+	END IF;
+	INSERT INTO tms.upload_request (device_id, since, until)
+		VALUES (CASE WHEN device IS NOT NULL THEN tms.device_id(device) END, since, until)
+		RETURNING id INTO request_id;
+	RETURN request_id;
+END;
+$$;
+COMMENT ON FUNCTION tms.request_upload(text, timestamptz, timestamptz) IS
+	'Asks a front end (NULL: all of them) to upload again what it still has of captures in [since, until)';
+
+REVOKE ALL ON FUNCTION tms.new_token(), tms.set_token(integer, text), tms.device_id(text), tms.rotate_token(text),
+	tms.register_device(text, text, interval, text, text, jsonb),
+	tms.request_upload(text, timestamptz, timestamptz) FROM PUBLIC;
