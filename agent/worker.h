@@ -1,6 +1,6 @@
 /*
- * A thread that can be asked to stop: its stop descriptor becomes readable, and stays so, once worker_stop is called. Whoever
- * waits in the thread waits on that descriptor too, so that nothing keeps it from ending within a second.
+ * A thread that can be asked to stop: its stop descriptor becomes readable, and stays so, once worker_stop is called.
+ * Whoever waits in the thread waits on that descriptor too, so that nothing keeps it from ending within a second.
  *
  * The thread has all signals blocked; they are the main thread's.
  */
@@ -21,7 +21,7 @@ typedef struct Worker
 	void *argument;
 } Worker;
 
-/* Starts a thread that runs run(argument). The Worker is the caller's, and stays where it is until worker_stop. Logs a failure. */
+/* Starts a thread that runs run(argument); logs a failure. The Worker is the caller's, in place until worker_stop. */
 extern TMS_CHECKED TmsStatus worker_start(Worker *worker, const char *name, void (*run)(void *), void *argument);
 
 /* Asks the thread to stop and waits until it has ended. */

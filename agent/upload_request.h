@@ -1,0 +1,80 @@
+/*
+ * Requests to the image center: one attempt to PUT an object, or to ask with HEAD whether it is there. The only file
+ * of the agent that knows libcurl, and the place where another kind of store makes its own headers.
+ *
+ * Goes to the configured address alone: no redirect is followed, no proxy used, only http and https. Connections are
+ * kept from request to request. An UploadClient belongs to one thread.
+ */
+#ifndef AGENT_UPLOAD_REQUEST_H
+#define AGENT_UPLOAD_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../common/object_path.h"
+#include "../common/sha256.h"
+#include "../common/status.h"
+#include "config.h"
+
+typedef struct UploadClient UploadClient;
+
+typedef enum UploadMethod
+{
+	UPLOAD_PUT,
+	UPLOAD_HEAD
+} UploadMethod;
+
+typedef struct UploadObject
+{
+	char path[TMS_STORAGE_PATH_SIZE]; /* the key is "<device code>/<path>" */
+	int64_t bytes;
+	uint8_t sha256[TMS_SHA256_SIZE];
+} UploadObject;
+
+/* How one attempt ended. */
+typedef enum UploadOutcome
+{
+	UPLOAD_OK, /* PUT: taken. HEAD: an object of this size, and of this digest where the store tells one, is there */
+	UPLOAD_ABSENT, /* HEAD: the store says that it has no such object */
+	UPLOAD_DIFFERENT, /* HEAD: the store has something else there */
+	UPLOAD_AWAY, /* no connection came about: not this object's fault */
+	UPLOAD_BUSY, /* connected, but no answer, or one that says "later" */
+	UPLOAD_REFUSED, /* an answer that will stay the same until somebody changes something */
+	UPLOAD_UNREADABLE, /* PUT: the file could not be read or is not what it was; the store got no complete object */
+	UPLOAD_OUTCOME_COUNT
+} UploadOutcome;
+
+typedef struct UploadResult
+{
+	void *owner; /* as given to upload_start */
+	UploadMethod method;
+	UploadOutcome outcome;
+	int64_t store_time; /* the store's clock, microseconds since 1970; 0: it did not tell */
+	char reason[160]; /* why it is not UPLOAD_OK; no secret in it */
+} UploadResult;
+
+/*
+ * Makes a client of the configured store that keeps up to so many connections. `config` must outlive it. The caller
+ * closes it; what is under way then is cut off.
+ */
+extern TMS_CHECKED TmsStatus upload_open(const Config *config, int connections, UploadClient **out);
+extern void upload_close(UploadClient *client);
+
+/*
+ * Starts an attempt. A PUT reads `fd` from its beginning and owns it from now on, also when starting fails; a HEAD
+ * has -1. The bytes are hashed on their way: when they are not those of the digest, the last of them are held back.
+ */
+extern TMS_CHECKED TmsStatus upload_start(UploadClient *client, UploadMethod method, const UploadObject *object, int fd,
+										  void *owner);
+
+/* Moves bytes, for so many microseconds at most, until an attempt may have ended or stop_fd is readable. */
+extern void upload_wait(UploadClient *client, int stop_fd, int64_t micros);
+
+/* Takes the next attempt that has ended; false: none. */
+extern bool upload_next(UploadClient *client, UploadResult *result);
+
+/* One HEAD from start to end, with nothing else under way. TMS_STOPPED when stop_fd became readable, TMS_MEMORY. */
+extern TMS_CHECKED TmsStatus upload_head(UploadClient *client, const UploadObject *object, int stop_fd,
+										 UploadResult *result);
+
+#endif

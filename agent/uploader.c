@@ -1,0 +1,321 @@
+/*
+ * The uploader: brings every capture to the image center, for as long as it takes. One thread, `concurrency` uploads
+ * at once.
+ *
+ * An upload is a PUT and then a HEAD that has to find the same size (and digest, where the store tells one); only
+ * then the ledger hears of it. Nothing is ever given up: what fails comes again. An entry that fails alone waits
+ * alone. When failures come one after the other without a success between them, the image center is taken for
+ * failing: from then on one request at a time asks, after growing waits, until one succeeds. Entries whose file is
+ * missing or damaged are set aside and told.
+ *
+ * All state here belongs to the thread; the ledger is the only memory across restarts.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "health.h"
+#include "log.h"
+#include "service.h"
+#include "upload_request.h"
+#include "uploader_queue.h"
+#include "worker.h"
+
+/* How long the thread waits at most before it looks for new entries. */
+#define TICK (CLOCK_SECOND / 4)
+
+/* So many failures of single entries in a row, and it is no longer the entries. */
+#define FAILURES_IN_A_ROW 3
+
+/* One upload under way. */
+typedef struct Upload
+{
+	bool used;
+	int64_t id;
+	int64_t seq;
+	int64_t started_at;
+	UploadObject object;
+} Upload;
+
+typedef struct Uploader
+{
+	ServiceContext context;
+	Worker worker;
+	UploadClient *client;
+	UploaderQueue *queue;
+	Upload *uploads; /* config->upload_concurrency of them */
+	int active;
+
+	/* the image center as a whole */
+	int failures_in_a_row;
+	bool failing;
+	int64_t failing_since;
+	Backoff backoff; /* counts only while failing */
+} Uploader;
+
+/* What an outcome other than success means. */
+typedef struct OutcomeRule
+{
+	const char *event; /* in the log */
+	const BackoffSchedule *schedule;
+	bool alone; /* may be this entry's own fault, so that others are tried before it comes again */
+} OutcomeRule;
+
+static const OutcomeRule outcome_rules[UPLOAD_OUTCOME_COUNT] = {
+	[UPLOAD_ABSENT] = {"upload_not_kept", &backoff_refused, true},
+	[UPLOAD_DIFFERENT] = {"upload_not_kept", &backoff_refused, true},
+	[UPLOAD_AWAY] = {"image_center_away", &backoff_away, false},
+	[UPLOAD_BUSY] = {"upload_failed", &backoff_away, true},
+	[UPLOAD_REFUSED] = {"upload_refused", &backoff_refused, true},
+};
+
+/* --- the image center as a whole --- */
+
+/* How many uploads may be under way now? */
+static int uploads_allowed(const Uploader *uploader, int64_t now)
+{
+	if (!uploader->failing)
+		return uploader->context.config->upload_concurrency;
+	return now >= uploader->backoff.retry_at ? 1 : 0;
+}
+
+static void center_worked(Uploader *uploader)
+{
+	if (uploader->failing)
+		log_event(LOG_LEVEL_INFO, "image_center_back", "away_seconds=%" PRId64,
+				  (clock_steady() - uploader->failing_since) / CLOCK_SECOND);
+	uploader->failing = false;
+	uploader->failures_in_a_row = 0;
+	backoff_reset(&uploader->backoff);
+	health_ok(HEALTH_IMAGE_CENTER);
+}
+
+/*
+ * Counts a failure. What began before the center was known to fail is no news, and one of few may be the entry's
+ * alone.
+ */
+static void center_failed(Uploader *uploader, const Upload *upload, const UploadResult *result, int64_t now)
+{
+	const OutcomeRule *rule = &outcome_rules[result->outcome];
+	char reason[2 * sizeof(result->reason)];
+
+	health_error(HEALTH_IMAGE_CENTER, "%s", result->reason);
+	uploader->failures_in_a_row++;
+	if (uploader->failing && upload->started_at < uploader->failing_since)
+		return;
+	if (!uploader->failing && rule->alone && uploader->failures_in_a_row < FAILURES_IN_A_ROW)
+		return;
+	backoff_fail(&uploader->backoff, rule->schedule, now);
+	if (!uploader->failing)
+		uploader->failing_since = now;
+	log_event(LOG_LEVEL_WARNING, "image_center_failing", "reason=%s since_seconds=%" PRId64 " retry_in_ms=%" PRId64,
+			  log_quote(result->reason, reason, sizeof(reason)), (now - uploader->failing_since) / CLOCK_SECOND,
+			  (uploader->backoff.retry_at - now) / 1000);
+	uploader->failing = true;
+}
+
+/* --- one upload --- */
+
+static Upload *unused_upload(Uploader *uploader)
+{
+	for (int i = 0; i < uploader->context.config->upload_concurrency; i++)
+		if (!uploader->uploads[i].used)
+			return &uploader->uploads[i];
+	return NULL;
+}
+
+static void upload_end(Uploader *uploader, Upload *upload)
+{
+	upload->used = false;
+	uploader->active--;
+}
+
+/*
+ * The file is not what the ledger says. Once is not enough: it may have been cleaned since the ledger was read, and
+ * the ledger tells so when it is asked for this entry again.
+ */
+static void file_unusable(Uploader *uploader, int64_t id, const UploadObject *object, const char *reason)
+{
+	char quoted[200];
+	bool again = uploader_queue_failures(uploader->queue, id) == 0;
+
+	log_event(LOG_LEVEL_ERROR, again ? "upload_file_unusable" : "upload_set_aside", "path=%s reason=%s", object->path,
+			  log_quote(reason, quoted, sizeof(quoted)));
+	health_error(HEALTH_IMAGE_CENTER, "%s: %s", object->path, reason);
+	if (again || ledger_set_aside(uploader->context.ledger, id, reason) != TMS_OK)
+		uploader_queue_delay(uploader->queue, id, &backoff_away, clock_steady());
+	else
+		uploader_queue_done(uploader->queue, id);
+}
+
+static void start_upload(Uploader *uploader, const LedgerEntry *entry, int64_t now)
+{
+	Upload *upload = unused_upload(uploader);
+	int64_t size = 0;
+	int fd = -1;
+	TmsStatus status;
+
+	upload->id = entry->id;
+	upload->seq = entry->seq;
+	upload->started_at = now;
+	upload->object.bytes = entry->bytes;
+	memcpy(upload->object.path, entry->path, sizeof(upload->object.path));
+	memcpy(upload->object.sha256, entry->sha256, sizeof(upload->object.sha256));
+
+	status = cache_read(uploader->context.cache, entry->path, &fd, &size);
+	if (status == TMS_OK && size != entry->bytes)
+	{
+		close(fd);
+		file_unusable(uploader, entry->id, &upload->object, "the file has another size than was recorded");
+		return;
+	}
+	if (status == TMS_NOT_FOUND || status == TMS_INVALID)
+	{
+		file_unusable(uploader, entry->id, &upload->object,
+					  status == TMS_NOT_FOUND ? "the file is missing" : "not a regular file");
+		return;
+	}
+	if (status == TMS_OK)
+		status = upload_start(uploader->client, UPLOAD_PUT, &upload->object, fd, upload);
+	if (status != TMS_OK)
+	{
+		health_error(HEALTH_IMAGE_CENTER, "%s: %s", entry->path, tms_status_name(status));
+		uploader_queue_delay(uploader->queue, entry->id, &backoff_away, now);
+		return;
+	}
+	upload->used = true;
+	uploader->active++;
+}
+
+/* The image center has it. */
+static void upload_verified(Uploader *uploader, Upload *upload)
+{
+	center_worked(uploader);
+	if (ledger_set_uploaded(uploader->context.ledger, upload->id, clock_now()) == TMS_OK)
+	{
+		log_event(LOG_LEVEL_DEBUG, "uploaded", "seq=%" PRId64 " path=%s bytes=%" PRId64, upload->seq,
+				  upload->object.path, upload->object.bytes);
+		uploader_queue_done(uploader->queue, upload->id);
+	}
+	else
+		uploader_queue_delay(uploader->queue, upload->id, &backoff_away, clock_steady());
+	upload_end(uploader, upload);
+}
+
+static void upload_failed(Uploader *uploader, Upload *upload, const UploadResult *result)
+{
+	const OutcomeRule *rule = &outcome_rules[result->outcome];
+	int64_t now = clock_steady();
+	char reason[2 * sizeof(result->reason)];
+
+	upload_end(uploader, upload);
+	if (result->outcome == UPLOAD_UNREADABLE)
+	{
+		file_unusable(uploader, upload->id, &upload->object, result->reason);
+		return;
+	}
+	center_failed(uploader, upload, result, now);
+	if (!rule->alone)
+	{
+		uploader_queue_again(uploader->queue, upload->id, now);
+		return;
+	}
+	log_event(LOG_LEVEL_WARNING, rule->event, "seq=%" PRId64 " path=%s reason=%s retry_in_ms=%" PRId64, upload->seq,
+			  upload->object.path, log_quote(result->reason, reason, sizeof(reason)),
+			  uploader_queue_delay(uploader->queue, upload->id, rule->schedule, now) / 1000);
+}
+
+static void attempt_ended(Uploader *uploader, const UploadResult *result)
+{
+	Upload *upload = result->owner;
+
+	if (result->outcome != UPLOAD_OK)
+		upload_failed(uploader, upload, result);
+	else if (result->method == UPLOAD_HEAD)
+		upload_verified(uploader, upload);
+	else if (upload_start(uploader->client, UPLOAD_HEAD, &upload->object, -1, upload) != TMS_OK)
+	{
+		uploader_queue_delay(uploader->queue, upload->id, &backoff_away, clock_steady());
+		upload_end(uploader, upload);
+	}
+}
+
+/* --- the thread --- */
+
+/*
+ * Starts what may be started; true when there may be more of it. Goes round only so often, because entries that
+ * cannot be started keep no place taken.
+ */
+static bool start_uploads(Uploader *uploader)
+{
+	LedgerEntry entry;
+
+	for (int i = 0; i < uploader->context.config->upload_concurrency; i++)
+	{
+		int64_t now = clock_steady();
+
+		if (uploader->active >= uploads_allowed(uploader, now) || !uploader_queue_take(uploader->queue, now, &entry))
+			return false;
+		start_upload(uploader, &entry, now);
+	}
+	return uploader->active < uploads_allowed(uploader, clock_steady());
+}
+
+static void run_uploader(void *argument)
+{
+	Uploader *uploader = argument;
+	int stop_fd = uploader->worker.stop_fd;
+	UploadResult result;
+
+	while (!worker_stopping(stop_fd))
+	{
+		bool more = start_uploads(uploader);
+
+		upload_wait(uploader->client, stop_fd, more ? 0 : TICK);
+		while (!worker_stopping(stop_fd) && upload_next(uploader->client, &result))
+			attempt_ended(uploader, &result);
+	}
+}
+
+static void free_uploader(Uploader *uploader)
+{
+	upload_close(uploader->client);
+	uploader_queue_free(uploader->queue);
+	free(uploader->uploads);
+	free(uploader);
+}
+
+static TmsStatus start_uploader(const ServiceContext *context, void **handle)
+{
+	Uploader *uploader = calloc(1, sizeof(*uploader));
+	TmsStatus status = TMS_MEMORY;
+
+	if (uploader == NULL)
+		return TMS_MEMORY;
+	uploader->context = *context;
+	uploader->queue = uploader_queue_new(context->ledger);
+	uploader->uploads = calloc((size_t) context->config->upload_concurrency, sizeof(Upload));
+	if (uploader->queue != NULL && uploader->uploads != NULL)
+		status = upload_open(context->config, context->config->upload_concurrency, &uploader->client);
+	if (status == TMS_OK)
+		status = worker_start(&uploader->worker, "uploader", run_uploader, uploader);
+	if (status != TMS_OK)
+	{
+		free_uploader(uploader);
+		return status;
+	}
+	*handle = uploader;
+	return TMS_OK;
+}
+
+static void stop_uploader(void *handle)
+{
+	Uploader *uploader = handle;
+
+	worker_stop(&uploader->worker);
+	free_uploader(uploader);
+}
+
+const Service uploader_service = {.name = "uploader", .start = start_uploader, .stop = stop_uploader};
