@@ -1,0 +1,274 @@
+/*
+ * Intake by HTTP: POST /v1/captures, and what is asked of the agent on the same port.
+ *
+ * A thread for each connection: a sender waits for the disk, and all that wait share one commit of the ledger. The number
+ * of connections is limited, and one that is silent for IDLE_SECONDS is closed, so nobody holds a thread for ever.
+ */
+#include <jansson.h>
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <openssl/crypto.h>
+
+#include "health.h"
+#include "intake_request.h"
+#include "listen.h"
+#include "log.h"
+#include "service.h"
+#include "status.h"
+
+#define CONNECTIONS  256
+#define IDLE_SECONDS 30
+#define STACK_BYTES  (1024 * 1024)
+
+typedef struct IntakeHttp
+{
+	const ServiceContext *context;
+	struct MHD_Daemon *daemon;
+} IntakeHttp;
+
+/* A request between its head and its answer. */
+typedef struct Exchange
+{
+	const struct Route *route;
+	IntakeRequest *capture; /* of POST /v1/captures */
+} Exchange;
+
+typedef enum MHD_Result (*Answer)(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange);
+
+typedef struct Route
+{
+	const char *method;
+	const char *path;
+	bool guarded; /* by intake.token_file */
+	Answer begin; /* with the head; NULL: nothing to do before the body is there */
+	Answer answer;
+} Route;
+
+static enum MHD_Result send_body(struct MHD_Connection *connection, unsigned status, const char *type, char *body,
+								 const char *header, const char *value)
+{
+	enum MHD_Result result;
+	struct MHD_Response *response =
+		body ? MHD_create_response_from_buffer(strlen(body), body, MHD_RESPMEM_MUST_FREE) : NULL;
+
+	if (!response)
+	{
+		free(body);
+		return MHD_NO; /* out of memory: the connection is closed */
+	}
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+	if (header)
+		MHD_add_response_header(response, header, value);
+	result = MHD_queue_response(connection, status, response);
+	MHD_destroy_response(response);
+	return result;
+}
+
+/* Sends a JSON object and frees it. */
+static enum MHD_Result send_json(struct MHD_Connection *connection, unsigned status, json_t *json, const char *header,
+								 const char *value)
+{
+	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+
+	json_decref(json);
+	return send_body(connection, status, "application/json", text, header, value);
+}
+
+static enum MHD_Result send_error(struct MHD_Connection *connection, unsigned status, const char *error,
+								  const char *header, const char *value)
+{
+	return send_json(connection, status, json_pack("{s:s}", "error", error), header, value);
+}
+
+/* --- routes --- */
+
+static enum MHD_Result send_capture(struct MHD_Connection *connection, const IntakeAnswer *answer)
+{
+	char ledger[TMS_UUID_TEXT_SIZE], sha256[TMS_SHA256_HEX_SIZE];
+
+	if (answer->status != MHD_HTTP_CREATED)
+		return send_error(connection, answer->status, answer->error, NULL, NULL);
+	tms_uuid_format(&answer->entry.ledger, ledger);
+	tms_sha256_hex(answer->entry.sha256, sha256);
+	return send_json(connection, answer->status,
+					 json_pack("{s:I,s:s,s:s,s:s}", "seq", (json_int_t) answer->entry.seq, "path", answer->entry.path,
+							   "sha256", sha256, "ledger", ledger),
+					 NULL, NULL);
+}
+
+static enum MHD_Result begin_capture(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)
+{
+	IntakeAnswer answer;
+
+	exchange->capture = intake_request_begin(server->context, connection, &answer);
+	return exchange->capture ? MHD_YES : send_capture(connection, &answer);
+}
+
+static enum MHD_Result answer_capture(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)
+{
+	IntakeAnswer answer;
+
+	intake_request_end(exchange->capture, &answer);
+	return send_capture(connection, &answer);
+}
+
+static enum MHD_Result answer_status(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)
+{
+	char *text = status_json(server->context, true);
+
+	if (!text)
+		return send_error(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "the ledger cannot be read", NULL, NULL);
+	return send_body(connection, MHD_HTTP_OK, "application/json", text, NULL, NULL);
+}
+
+static enum MHD_Result answer_healthz(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)
+{
+	return send_body(connection, MHD_HTTP_OK, "text/plain; charset=utf-8", strdup("ok\n"), NULL, NULL);
+}
+
+static const Route routes[] = {
+	{"POST", "/v1/captures", true, begin_capture, answer_capture},
+	{"GET", "/v1/status", true, NULL, answer_status},
+	{"GET", "/healthz", false, NULL, answer_healthz},
+};
+
+static const Route *find_route(const char *method, const char *path, const char **allowed)
+{
+	*allowed = NULL;
+	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+	{
+		if (strcmp(path, routes[i].path) != 0)
+			continue;
+		if (strcmp(method, routes[i].method) == 0)
+			return &routes[i];
+		*allowed = routes[i].method;
+	}
+	return NULL;
+}
+
+/* Does the request show the token? Digests are compared, so the time taken tells nothing of it. */
+static bool has_token(const char *token, struct MHD_Connection *connection)
+{
+	static const char scheme[] = "Bearer ";
+	const char *shown = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
+	uint8_t theirs[TMS_SHA256_SIZE], ours[TMS_SHA256_SIZE];
+
+	if (!*token)
+		return true;
+	if (!shown || strncasecmp(shown, scheme, strlen(scheme)) != 0)
+		return false;
+	shown += strlen(scheme);
+	return tms_sha256(shown, strlen(shown), theirs) && tms_sha256(token, strlen(token), ours) &&
+		   CRYPTO_memcmp(theirs, ours, TMS_SHA256_SIZE) == 0;
+}
+
+/* The head of a request is there. */
+static enum MHD_Result begin(IntakeHttp *server, struct MHD_Connection *connection, const char *url, const char *method,
+							 void **state)
+{
+	const char *allowed;
+	const Route *route = find_route(method, url, &allowed);
+	Exchange *exchange;
+
+	if (!route && allowed)
+		return send_error(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed", MHD_HTTP_HEADER_ALLOW,
+						  allowed);
+	if (!route)
+		return send_error(connection, MHD_HTTP_NOT_FOUND, "no such resource", NULL, NULL);
+	if (route->guarded && !has_token(server->context->config->intake_token, connection))
+		return send_error(connection, MHD_HTTP_UNAUTHORIZED, "a valid token is needed",
+						  MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+	exchange = calloc(1, sizeof *exchange);
+	if (!exchange)
+		return MHD_NO;
+	exchange->route = route;
+	*state = exchange;
+	return route->begin ? route->begin(server, connection, exchange) : MHD_YES;
+}
+
+/* libmicrohttpd calls this with a request's head, then with each piece of its body, then once more for the answer. */
+static enum MHD_Result handle(void *handle, struct MHD_Connection *connection, const char *url, const char *method,
+							  const char *version, const char *data, size_t *data_len, void **state)
+{
+	IntakeHttp *server = handle;
+	Exchange *exchange = *state;
+	bool go_on = true;
+
+	if (!exchange)
+		return begin(server, connection, url, method, state);
+	if (*data_len > 0)
+	{
+		if (exchange->capture)
+			go_on = intake_request_data(exchange->capture, data, *data_len);
+		*data_len = 0;
+		return go_on ? MHD_YES : MHD_NO;
+	}
+	return exchange->route->answer(server, connection, exchange);
+}
+
+/* The request is over, whichever way: what was not taken is removed. */
+static void end(void *handle, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode why)
+{
+	Exchange *exchange = *state;
+
+	if (!exchange)
+		return;
+	intake_request_free(exchange->capture);
+	free(exchange);
+	*state = NULL;
+}
+
+static bool intake_http_wanted(const Config *config)
+{
+	return *config->intake_listen != '\0';
+}
+
+static TmsStatus intake_http_start(const ServiceContext *context, void **handle_out)
+{
+	IntakeHttp *server = calloc(1, sizeof *server);
+	TmsStatus status;
+	int fd;
+
+	if (!server)
+		return TMS_MEMORY;
+	server->context = context;
+	status = listen_open(context->config->intake_listen, "intake.listen", &fd);
+	if (status == TMS_OK)
+	{
+		server->daemon = MHD_start_daemon(
+			MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, NULL, NULL, handle,
+			server, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned) CONNECTIONS,
+			MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) IDLE_SECONDS, MHD_OPTION_THREAD_STACK_SIZE, (size_t) STACK_BYTES,
+			MHD_OPTION_NOTIFY_COMPLETED, end, NULL, MHD_OPTION_END);
+		if (!server->daemon)
+		{
+			log_event(LOG_LEVEL_ERROR, "intake_http", "error=\"the HTTP server does not start\"");
+			status = TMS_IO;
+		}
+	}
+	if (status != TMS_OK)
+	{
+		free(server);
+		return status;
+	}
+	*handle_out = server;
+	return TMS_OK;
+}
+
+static void intake_http_stop(void *handle)
+{
+	IntakeHttp *server = handle;
+
+	MHD_stop_daemon(server->daemon);
+	free(server);
+}
+
+const Service intake_http_service = {
+	.name = "intake_http",
+	.wanted = intake_http_wanted,
+	.start = intake_http_start,
+	.stop = intake_http_stop,
+};
