@@ -17,6 +17,7 @@ struct Intake
 	const ServiceContext *context;
 	CacheWriter *writer;
 	int64_t bytes;
+	int64_t limit; /* of bytes */
 	bool finished; /* cache_finish was called: the bytes are final */
 	uint8_t sha256[TMS_SHA256_SIZE];
 };
@@ -51,6 +52,7 @@ TmsStatus intake_begin(const ServiceContext *context, int64_t expected, Intake *
 	if (!intake)
 		return TMS_MEMORY;
 	intake->context = context;
+	intake->limit = context->config->max_image_bytes;
 	status = cache_create(context->cache, expected, &intake->writer);
 	if (status != TMS_OK)
 	{
@@ -66,7 +68,7 @@ TmsStatus intake_write(Intake *intake, const void *data, size_t len)
 {
 	TmsStatus status;
 
-	if (intake->bytes + (int64_t) len > intake->context->config->max_image_bytes)
+	if ((int64_t) len > intake->limit - intake->bytes)
 		return TMS_TOO_LARGE;
 	status = cache_write(intake->writer, data, len);
 	if (status == TMS_OK)
@@ -76,6 +78,11 @@ TmsStatus intake_write(Intake *intake, const void *data, size_t len)
 	return status;
 }
 
+void intake_lift_limit(Intake *intake)
+{
+	intake->limit = INT64_MAX;
+}
+
 /* Ends the file once: a failed sync is never tried again. */
 static TmsStatus finish_file(Intake *intake)
 {
@@ -83,6 +90,15 @@ static TmsStatus finish_file(Intake *intake)
 		return TMS_OK;
 	intake->finished = true;
 	return cache_finish(intake->writer, &intake->bytes, intake->sha256);
+}
+
+TmsStatus intake_digest(Intake *intake, uint8_t sha256[TMS_SHA256_SIZE])
+{
+	TmsStatus status = finish_file(intake);
+
+	if (status == TMS_OK)
+		memcpy(sha256, intake->sha256, TMS_SHA256_SIZE);
+	return status;
 }
 
 TmsStatus intake_quarantine(Intake *intake, const char *name, const char *reason)

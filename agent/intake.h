@@ -24,6 +24,9 @@ extern TMS_CHECKED TmsStatus intake_begin(const ServiceContext *context, int64_t
 /* Adds bytes. TMS_TOO_LARGE beyond max_image_bytes, TMS_FULL, TMS_IO; nothing more may be added then. */
 extern TMS_CHECKED TmsStatus intake_write(Intake *intake, const void *data, size_t len);
 
+/* Takes any number of bytes from here on: for what is too large to be a capture and goes to quarantine/ whole. */
+extern void intake_lift_limit(Intake *intake);
+
 /*
  * Takes what was written as one capture; TMS_OK means durable, and *entry says under which seq and path. captured_at is now
  * when the record has none. TMS_INVALID: not a JPEG; the bytes are kept in quarantine/ under `name`. TMS_FULL, TMS_IO,
@@ -31,6 +34,9 @@ extern TMS_CHECKED TmsStatus intake_write(Intake *intake, const void *data, size
  */
 extern TMS_CHECKED TmsStatus intake_finish(Intake *intake, const Record *record, const char *name, LedgerEntry *entry,
 										   char error[RECORD_ERROR_SIZE]);
+
+/* Ends and syncs the bytes, and tells their digest; nothing may be added any more. TMS_IO, TMS_FULL. */
+extern TMS_CHECKED TmsStatus intake_digest(Intake *intake, uint8_t sha256[TMS_SHA256_SIZE]);
 
 /* Moves what was written to quarantine/ with a reason, without taking it. */
 extern TMS_CHECKED TmsStatus intake_quarantine(Intake *intake, const char *name, const char *reason);
