@@ -310,7 +310,7 @@ TmsStatus config_load(const char *file, Config **out)
 	fclose(stream);
 	if (error)
 		tell(&reading, LOG_LEVEL_ERROR, 0, NULL, NULL, "cannot read: %s", strerror(error));
-	for (int i = 0; i < KEY_COUNT; i++)
+	for (int i = 0; i < KEY_COUNT && !error; i++)
 		if (config_keys[i].required && !reading.seen[i])
 			tell(&reading, LOG_LEVEL_ERROR, 0, config_keys[i].section, config_keys[i].name, "is missing");
 	if (!reading.bad)
