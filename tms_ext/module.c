@@ -7,6 +7,7 @@
 
 #include "tms_ext/compat.h"
 #include "tms_ext/partition.h"
+#include "tms_ext/worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -16,5 +17,6 @@ void _PG_init(void);
 void _PG_init(void)
 {
 	tms_partition_init();
+	tms_worker_init();
 	MarkGUCPrefixReserved("tms");
 }

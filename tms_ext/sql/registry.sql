@@ -111,7 +111,7 @@ CREATE FUNCTION tms.set_token(device_id integer, token text) RETURNS void
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF token !~ '^[!-~]{32,256}$' THEN
+	IF token !~ '^[!-~]+$' OR length(token) NOT BETWEEN 32 AND 256 THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'invalid token',
 			HINT = 'A token has 32 to 256 printable ASCII characters and no space. Leave it out to get a new one.';
 	END IF;
