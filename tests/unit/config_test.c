@@ -50,7 +50,7 @@ static int remove_folder(void **state)
 	return rmdir(folder);
 }
 
-/* Loads a text in which @ stands for the test's folder; what was logged goes to `log`. */
+/* Loads a text in which ~ stands for the test's folder; what was logged goes to `log`. */
 static TmsStatus load(const char *text, Config **config, char *log, size_t size)
 {
 	char expanded[8192] = "", name[96];
@@ -61,7 +61,7 @@ static TmsStatus load(const char *text, Config **config, char *log, size_t size)
 
 	for (const char *p = text; *p; p++)
 		len +=
-			(size_t) snprintf(expanded + len, sizeof expanded - len, *p == '@' ? "%s" : "%.1s", *p == '@' ? folder : p);
+			(size_t) snprintf(expanded + len, sizeof expanded - len, *p == '~' ? "%s" : "%.1s", *p == '~' ? folder : p);
 	write_text(file, expanded, 0600);
 
 	snprintf(name, sizeof name, "%s/log", folder);
@@ -80,10 +80,10 @@ static TmsStatus load(const char *text, Config **config, char *log, size_t size)
 	return status;
 }
 
-#define AGENT  "[agent]\ndevice = gate-1\ntoken_file = @/token\ndata_dir = @/data\n"
+#define AGENT  "[agent]\ndevice = gate-1\ntoken_file = ~/token\ndata_dir = ~/data\n"
 #define PATH   "[path_center]\nconninfo = host=a\n"
 #define IMAGE  "[image_center]\nurl = http://h/c\n"
-#define INTAKE "[intake]\nspool_dir = @/spool\n"
+#define INTAKE "[intake]\nspool_dir = ~/spool\n"
 #define LEAST  AGENT PATH IMAGE INTAKE
 
 static void defaults(void **state)
@@ -121,8 +121,8 @@ static void given_values(void **state)
 	static const char good[] = "\xef\xbb\xbf# a comment\n"
 							   "\t[ agent ]  ; another\r\n"
 							   "    device=gate-2\t; a code\r\n"
-							   "token_file = @/token\n"
-							   "data_dir = @/data///\n"
+							   "token_file = ~/token\n"
+							   "data_dir = ~/data///\n"
 							   "[path_center]\n"
 							   "conninfo = host=a password='x;y' options='-c a=b'\n"
 							   "batch=1\n"
@@ -132,10 +132,10 @@ static void given_values(void **state)
 							   "[image_center]\n"
 							   "url = https://[::1]:9000/captures//\n"
 							   "username = u\n"
-							   "password_file = @/token\n"
+							   "password_file = ~/token\n"
 							   "[intake]\n"
 							   "listen = [::1]:8441\n"
-							   "token_file = @/token\n"
+							   "token_file = ~/token\n"
 							   "max_image_bytes = 512kB\n"
 							   "[cache]\n"
 							   "listen =\n"
@@ -193,7 +193,7 @@ static const Mistake mistakes[] = {
 	{LEAST "lisen = 127.0.0.1:1\n", "line=11 key=\"intake.lisen\" error=\"unknown key; did you mean \\\"listen\\\"?\""},
 	{LEAST "batch = 1\n", "line=11 key=\"intake.batch\" error=\"unknown key; it belongs to [path_center]\""},
 	{LEAST "charset = GBK\n", "line=11 key=\"intake.charset\" error=\"unknown key\""},
-	{LEAST "spool_dir = @/x\n", "line=11 key=\"intake.spool_dir\" error=\"given twice, first in line 10\""},
+	{LEAST "spool_dir = ~/x\n", "line=11 key=\"intake.spool_dir\" error=\"given twice, first in line 10\""},
 	{LEAST "what is this\n", "line=11 error=\"neither [section] nor key = value\""},
 	{LEAST "[cache\n", "line=11 error=\"a section is written [name]\""},
 	{"a = b\n" LEAST, "line=1 error=\"stands before the first [section]\""},
@@ -211,16 +211,16 @@ static const Mistake mistakes[] = {
 	{"[agent]\ndevice = a/b\n", "line=2 key=\"agent.device\" error=\"\\\"a/b\\\" is not a device code"},
 	{"[agent]\ntoken_file = token\n",
 	 "line=2 key=\"agent.token_file\" error=\"\\\"token\\\" is not an absolute path\""},
-	{"[agent]\ntoken_file = @/absent\n", "/absent\\\": No such file or directory\""},
-	{"[agent]\ntoken_file = @\n", "line=2 key=\"agent.token_file\" error=\"cannot read"},
+	{"[agent]\ntoken_file = ~/absent\n", "/absent\\\": No such file or directory\""},
+	{"[agent]\ntoken_file = ~\n", "line=2 key=\"agent.token_file\" error=\"cannot read"},
 	{"[agent]\ntoken_file = /dev/null\n", "error=\"\\\"/dev/null\\\" is empty\""},
-	{"[agent]\ntoken_file = @/agent.conf\n", "holds more than one line of text\""},
+	{"[agent]\ntoken_file = ~/agent.conf\n", "holds more than one line of text\""},
 	{"[agent]\ntoken_file = /dev/zero\n", "error=\"\\\"/dev/zero\\\" is longer than 4096 bytes\""},
 	{"[agent]\ndata_dir = var/lib\n",
 	 "line=2 key=\"agent.data_dir\" error=\"\\\"var/lib\\\" is not an absolute path\""},
-	{AGENT PATH IMAGE "[intake]\nspool_dir = @/data\n",
+	{AGENT PATH IMAGE "[intake]\nspool_dir = ~/data\n",
 	 "line=10 key=\"intake.spool_dir\" error=\"is a folder the agent"},
-	{AGENT PATH IMAGE "[intake]\nspool_dir = @/data/cache/x\n", "line=10 key=\"intake.spool_dir\" error=\"is a folder"},
+	{AGENT PATH IMAGE "[intake]\nspool_dir = ~/data/cache/x\n", "line=10 key=\"intake.spool_dir\" error=\"is a folder"},
 
 	{"[path_center]\nbatch = many\n", "line=2 key=\"path_center.batch\" error=\"\\\"many\\\" is not a whole number\""},
 	{"[path_center]\nbatch = 5x\n", "line=2 key=\"path_center.batch\" error=\"\\\"5x\\\" is not a whole number\""},
@@ -241,9 +241,9 @@ static const Mistake mistakes[] = {
 	{"[cache]\nlisten = 8440\n", "error=\"\\\"8440\\\" is not host:port or [address]:port\""},
 	{"[cache]\nlisten = h:65536\n", "error=\"\\\"h:65536\\\" is not host:port"},
 	{"[cache]\nlisten = ::1:80\n", "error=\"\\\"::1:80\\\" is not host:port"},
-	{"[cache]\ntls_cert = @/absent\n", "line=2 key=\"cache.tls_cert\" error=\"cannot read"},
-	{LEAST "[cache]\ntls_cert = @/token\n", "line=12 key=\"cache.tls_cert\" error=\"needs tls_key as well\""},
-	{LEAST "[cache]\ntls_key = @/token\n", "line=12 key=\"cache.tls_key\" error=\"needs tls_cert as well\""},
+	{"[cache]\ntls_cert = ~/absent\n", "line=2 key=\"cache.tls_cert\" error=\"cannot read"},
+	{LEAST "[cache]\ntls_cert = ~/token\n", "line=12 key=\"cache.tls_cert\" error=\"needs tls_key as well\""},
+	{LEAST "[cache]\ntls_key = ~/token\n", "line=12 key=\"cache.tls_key\" error=\"needs tls_cert as well\""},
 
 	{"[image_center]\nurl = ftp://h/\n", "error=\"\\\"ftp://h/\\\" does not begin with http:// or https://\""},
 	{"[image_center]\nurl = http://\n", "error=\"\\\"http://\\\" is not a URL of a host and a path\""},
