@@ -52,4 +52,87 @@ static inline uint32 tms_wait_event(void)
 #define tms_server_aclcheck(serverid, userid, mode) pg_foreign_server_aclcheck(serverid, userid, mode)
 #endif
 
+/* 16 moved whose rights count from range table entries to objects of their own. */
+#include "executor/executor.h"
+#include "nodes/pathnodes.h"
+#include "optimizer/pathnode.h"
+#include "parser/parsetree.h"
+
+/* Lets this user's rights count for everything a parsed, not yet rewritten query reads; InvalidOid: the current user's. */
+static inline void tms_query_check_as_user(Query *query, Oid userid)
+{
+	ListCell *lc;
+
+#if PG_VERSION_NUM >= 160000
+	foreach (lc, query->rteperminfos)
+		lfirst_node(RTEPermissionInfo, lc)->checkAsUser = userid;
+#else
+	foreach (lc, query->rtable)
+		lfirst_node(RangeTblEntry, lc)->checkAsUser = userid;
+#endif
+}
+
+/* The user whose rights count for a base relation, while planning; InvalidOid: the current one. */
+static inline Oid tms_rel_check_as_user(PlannerInfo *root, RelOptInfo *rel)
+{
+#if PG_VERSION_NUM >= 160000
+	return rel->userid;
+#else
+	return planner_rt_fetch(rel->relid, root)->checkAsUser;
+#endif
+}
+
+/* The same while executing a scan of it. */
+static inline Oid tms_scan_check_as_user(ForeignScan *scan, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	return scan->checkAsUser;
+#else
+	return exec_rt_fetch(scan->scan.scanrelid, estate)->checkAsUser;
+#endif
+}
+
+/* 17 added the argument fdw_restrictinfo, 18 disabled_nodes. */
+static inline ForeignPath *tms_create_foreignscan_path(PlannerInfo *root, RelOptInfo *rel, double rows,
+													   Cost startup_cost, Cost total_cost, List *pathkeys,
+													   Relids required_outer)
+{
+#if PG_VERSION_NUM >= 180000
+	return create_foreignscan_path(root, rel, NULL, rows, 0, startup_cost, total_cost, pathkeys, required_outer, NULL,
+								   NIL, NIL);
+#elif PG_VERSION_NUM >= 170000
+	return create_foreignscan_path(root, rel, NULL, rows, startup_cost, total_cost, pathkeys, required_outer, NULL, NIL,
+								   NIL);
+#else
+	return create_foreignscan_path(root, rel, NULL, rows, startup_cost, total_cost, pathkeys, required_outer, NULL,
+								   NIL);
+#endif
+}
+
+/* 18 dropped the argument execute_once. */
+static inline void tms_executor_run(QueryDesc *desc, uint64 rows)
+{
+#if PG_VERSION_NUM >= 180000
+	ExecutorRun(desc, ForwardScanDirection, rows);
+#else
+	ExecutorRun(desc, ForwardScanDirection, rows, false);
+#endif
+}
+
+/* 18 gave EXPLAIN's output functions headers of their own. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#else
+#include "commands/explain.h"
+#endif
+
+/* 15 moved requests for shared memory into a hook; before, they were made while the library was loaded. */
+#if PG_VERSION_NUM >= 150000
+#define tms_on_shmem_request(function, previous) ((previous) = shmem_request_hook, shmem_request_hook = (function))
+#else
+typedef void (*shmem_request_hook_type)(void);
+#define tms_on_shmem_request(function, previous) ((previous) = NULL, (function)())
+#endif
+
 #endif

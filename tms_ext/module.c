@@ -6,6 +6,7 @@
 #include "fmgr.h"
 
 #include "tms_ext/compat.h"
+#include "tms_ext/fetch_stats.h"
 #include "tms_ext/partition.h"
 #include "tms_ext/worker.h"
 
@@ -18,5 +19,6 @@ void _PG_init(void)
 {
 	tms_partition_init();
 	tms_worker_init();
+	tms_fetch_stats_init();
 	MarkGUCPrefixReserved("tms");
 }

@@ -6,7 +6,7 @@
 
 #include "postgres.h"
 
-#include "../common/url_sign.h"
+#include "common/url_sign.h"
 
 typedef struct TmsDevice
 {
@@ -31,17 +31,22 @@ typedef enum TmsExpected
 /* Devices and ledgers read so far, for one scan or call; lives in its memory context. */
 typedef struct TmsDeviceCache TmsDeviceCache;
 
+/* An empty cache in this context, which owns all that is read. */
 extern TmsDeviceCache *tms_device_cache_create(MemoryContext context);
 
 /* The device of that id, read on first use; NULL when there is none. Owned by the cache. */
 extern const TmsDevice *tms_device_get(TmsDeviceCache *cache, int32 device_id);
 
-/* By the watermarks alone, no request. */
+/*
+ * By the watermarks alone, no request: the image center counts from verified upload on, the front end until cleaning; "both"
+ * when nothing is known of the ledger.
+ */
 extern TmsExpected tms_device_expected(TmsDeviceCache *cache, int64 capture_id);
 
 /* Is capture_id above its ledger's uploaded_max (the front end is asked first)? */
 extern bool tms_device_above_uploaded_max(TmsDeviceCache *cache, int64 capture_id);
 
+/* "both", "front_end", "image_center" or "lost"; static memory. */
 extern const char *tms_expected_name(TmsExpected expected);
 
 #endif

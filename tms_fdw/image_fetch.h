@@ -21,7 +21,7 @@ typedef struct TmsFetchCounters
 	int64 unavailable;
 	int64 requests_image_center;
 	int64 requests_front_end;
-	int64 failovers; /* images that needed their second source */
+	int64 failovers; /* images for which a second source was asked after the first had failed */
 	int64 hedges;
 	int64 digest_failures;
 	int64 wait_us; /* time the executor waited for bytes */
@@ -50,7 +50,7 @@ typedef struct TmsImage
 	TmsImageState state;
 	bytea *image; /* NULL when unavailable; verified bytes otherwise */
 	const char *source; /* "image_center", "front_end", or NULL */
-	const char *error; /* NULL, or each failed source with its reason */
+	const char *error; /* NULL, or each source that failed with its reason, also when the other one delivered */
 } TmsImage;
 
 typedef struct TmsImageSet TmsImageSet;
@@ -59,7 +59,10 @@ typedef struct TmsImageSet TmsImageSet;
 extern TmsImageSet *tms_image_set_create(MemoryContext parent, const TmsServerOptions *options,
 										 TmsFetchCounters *counters);
 
-/* Adds an image; copies the request. Enforces tms.max_images (error 54000 with a hint). Never blocks. */
+/*
+ * Adds an image; copies the request. Counts it against tms.max_images, which holds for all sets of a statement together
+ * (error 54000 with a hint). Never blocks.
+ */
 extern TmsImage *tms_image_submit(TmsImageSet *set, const TmsImageRequest *request);
 
 /*
@@ -68,7 +71,7 @@ extern TmsImage *tms_image_submit(TmsImageSet *set, const TmsImageRequest *reque
  */
 extern void tms_image_wait(TmsImageSet *set, TmsImage *image);
 
-/* Frees one settled image's bytes and bookkeeping; its budget is free for the next. */
+/* Ends an image in any state: frees its bytes and bookkeeping; its budget is free for the next. */
 extern void tms_image_release(TmsImageSet *set, TmsImage *image);
 
 /* Ends every request and frees the set. */
