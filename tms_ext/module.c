@@ -9,6 +9,7 @@
 #include "tms_ext/fetch_stats.h"
 #include "tms_ext/partition.h"
 #include "tms_ext/worker.h"
+#include "tms_fdw/option.h"
 
 PG_MODULE_MAGIC;
 
@@ -20,5 +21,6 @@ void _PG_init(void)
 	tms_partition_init();
 	tms_worker_init();
 	tms_fetch_stats_init();
+	tms_option_define_settings();
 	MarkGUCPrefixReserved("tms");
 }

@@ -448,12 +448,19 @@ static void read_user_mapping(Oid serverid, Oid userid, TmsServerOptions *out)
 	ReleaseSysCache(tuple);
 }
 
+bool tms_server_is_ours(Oid serverid)
+{
+	ForeignServer *server = GetForeignServer(serverid);
+
+	return strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "tms_fdw") == 0;
+}
+
 static TmsServerOptions *read_server(ForeignServer *server, Oid userid)
 {
 	TmsServerOptions *out = palloc0(sizeof(TmsServerOptions));
 	int i;
 
-	if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "tms_fdw") != 0)
+	if (!tms_server_is_ours(server->serverid))
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("server \"%s\" is not of the foreign-data wrapper tms_fdw", server->servername)));
 	out->serverid = server->serverid;

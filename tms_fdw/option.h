@@ -62,6 +62,9 @@ extern TmsServerOptions *tms_server_options(Oid serverid, Oid userid);
 /* The same by name; checks that the current user has USAGE on the server. */
 extern TmsServerOptions *tms_server_options_by_name(const char *server_name);
 
+/* Is this a server of tms_fdw? */
+extern bool tms_server_is_ours(Oid serverid);
+
 /* The table option `relation` of a foreign table, or its default: schema and name, palloc'd. */
 extern void tms_table_relation(ForeignTable *table, char **schema, char **name);
 

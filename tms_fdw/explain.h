@@ -1,0 +1,15 @@
+/*
+ * What EXPLAIN shows of a scan.
+ */
+#ifndef TMS_EXPLAIN_H
+#define TMS_EXPLAIN_H
+
+#include "postgres.h"
+
+#include "nodes/execnodes.h"
+
+struct ExplainState;
+
+extern void tms_explain_scan(ForeignScanState *node, struct ExplainState *es);
+
+#endif
