@@ -164,7 +164,7 @@ static TmsStatus run_agent(Agent *agent, int signals)
 	if (status != TMS_OK)
 		return status;
 	machine_id_read(machine_id);
-	status = ledger_open(agent->config->data_dir, agent->config->device, machine_id, &agent->ledger);
+	status = ledger_open(agent->cache, agent->config->data_dir, agent->config->device, machine_id, &agent->ledger);
 	if (status == TMS_OK)
 	{
 		status = start_services(agent, agent->config);

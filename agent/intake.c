@@ -18,8 +18,6 @@ struct Intake
 	CacheWriter *writer;
 	int64_t bytes;
 	int64_t limit; /* of bytes */
-	bool finished; /* cache_finish was called: the bytes are final */
-	uint8_t sha256[TMS_SHA256_SIZE];
 };
 
 const char *intake_failure(TmsStatus status)
@@ -83,29 +81,9 @@ void intake_lift_limit(Intake *intake)
 	intake->limit = INT64_MAX;
 }
 
-/* Ends the file once: a failed sync is never tried again. */
-static TmsStatus finish_file(Intake *intake)
-{
-	if (intake->finished)
-		return TMS_OK;
-	intake->finished = true;
-	return cache_finish(intake->writer, &intake->bytes, intake->sha256);
-}
-
-TmsStatus intake_digest(Intake *intake, uint8_t sha256[TMS_SHA256_SIZE])
-{
-	TmsStatus status = finish_file(intake);
-
-	if (status == TMS_OK)
-		memcpy(sha256, intake->sha256, TMS_SHA256_SIZE);
-	return status;
-}
-
 TmsStatus intake_quarantine(Intake *intake, const char *name, const char *reason)
 {
-	TmsStatus status = finish_file(intake);
-
-	return status == TMS_OK ? cache_quarantine(intake->writer, name, reason) : status;
+	return cache_quarantine(intake->writer, name, reason);
 }
 
 /* Is it a JPEG? One with a damaged tail is taken, and its record says so. */
@@ -126,15 +104,32 @@ static TmsStatus check_jpeg(Intake *intake, Record *record, char error[RECORD_ER
 	return TMS_OK;
 }
 
+/* Makes the file durable, its record with it, then the ledger's row. */
+static TmsStatus append(Intake *intake, LedgerEntry *entry)
+{
+	char note[CACHE_NOTE_SIZE];
+	TmsStatus status;
+
+	entry->taken_at = clock_now();
+	if (!entry->record.has_captured_at)
+		entry->record.captured_at = entry->taken_at;
+	entry->record.has_captured_at = true;
+	status = ledger_describe(entry, note, sizeof note);
+	if (status == TMS_OK)
+		status = cache_note(intake->writer, note);
+	if (status == TMS_OK)
+		status = cache_finish(intake->writer, &entry->bytes, entry->sha256);
+	return status == TMS_OK ? ledger_append(intake->context->ledger, cache_temporary(intake->writer), entry) : status;
+}
+
 TmsStatus intake_finish(Intake *intake, const Record *record, const char *name, LedgerEntry *entry,
 						char error[RECORD_ERROR_SIZE])
 {
-	TmsStatus status = finish_file(intake);
+	TmsStatus status;
 
 	memset(entry, 0, sizeof *entry);
 	entry->record = *record;
-	if (status == TMS_OK)
-		status = check_jpeg(intake, &entry->record, error);
+	status = check_jpeg(intake, &entry->record, error);
 	if (status == TMS_INVALID)
 	{
 		TmsStatus kept = intake->bytes > 0 ? intake_quarantine(intake, name, error) : TMS_OK;
@@ -142,14 +137,7 @@ TmsStatus intake_finish(Intake *intake, const Record *record, const char *name, 
 		return kept == TMS_OK ? TMS_INVALID : kept;
 	}
 	if (status == TMS_OK)
-	{
-		if (!entry->record.has_captured_at)
-			entry->record.captured_at = clock_now();
-		entry->record.has_captured_at = true;
-		entry->bytes = intake->bytes;
-		memcpy(entry->sha256, intake->sha256, TMS_SHA256_SIZE);
-		status = ledger_append(intake->context->ledger, cache_temporary(intake->writer), entry);
-	}
+		status = append(intake, entry);
 	if (status == TMS_OK)
 		health_ok(HEALTH_INTAKE);
 	else

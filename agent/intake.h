@@ -35,9 +35,6 @@ extern void intake_lift_limit(Intake *intake);
 extern TMS_CHECKED TmsStatus intake_finish(Intake *intake, const Record *record, const char *name, LedgerEntry *entry,
 										   char error[RECORD_ERROR_SIZE]);
 
-/* Ends and syncs the bytes, and tells their digest; nothing may be added any more. TMS_IO, TMS_FULL. */
-extern TMS_CHECKED TmsStatus intake_digest(Intake *intake, uint8_t sha256[TMS_SHA256_SIZE]);
-
 /* Moves what was written to quarantine/ with a reason, without taking it. */
 extern TMS_CHECKED TmsStatus intake_quarantine(Intake *intake, const char *name, const char *reason);
 

@@ -116,12 +116,22 @@ static TmsStatus copy_bytes(Intake *intake, int fd)
 	return status;
 }
 
-static bool taken_before(const Spool *spool, const uint8_t sha256[TMS_SHA256_SIZE])
+/* Is this one of the files that a crash left after they were taken? The descriptor is at the begin afterwards. */
+static bool taken_before(const Spool *spool, int fd)
 {
-	for (int i = 0; i < spool->recent_count; i++)
-		if (memcmp(spool->recent[i], sha256, TMS_SHA256_SIZE) == 0)
-			return true;
-	return false;
+	TmsSha256 *digest = spool->recent_count > 0 ? tms_sha256_new() : NULL;
+	uint8_t sha256[TMS_SHA256_SIZE];
+	char piece[PIECE];
+	bool found = false, whole = digest != NULL;
+	ssize_t n = 0;
+
+	while (whole && (n = read(fd, piece, sizeof piece)) > 0)
+		whole = tms_sha256_update(digest, piece, (size_t) n);
+	if (whole && n == 0 && tms_sha256_final(digest, sha256))
+		for (int i = 0; i < spool->recent_count && !found; i++)
+			found = memcmp(spool->recent[i], sha256, TMS_SHA256_SIZE) == 0;
+	tms_sha256_free(digest);
+	return lseek(fd, 0, SEEK_SET) == 0 && found;
 }
 
 /* Removes a pair that is durable elsewhere. The photograph goes first: a record alone is nothing. */
@@ -157,11 +167,10 @@ static TmsStatus set_aside(const Spool *spool, Intake *intake, const char *name,
 }
 
 /* Takes the bytes of an open photograph; removes the pair when it is durable here or in quarantine. */
-static TmsStatus take_bytes(const Spool *spool, Intake *intake, int fd, const char *name, const char *side,
-							bool too_large)
+static TmsStatus fill_intake(const Spool *spool, Intake *intake, int fd, const char *name, const char *side,
+							 bool too_large)
 {
 	char error[RECORD_ERROR_SIZE];
-	uint8_t sha256[TMS_SHA256_SIZE];
 	LedgerEntry entry;
 	Record record;
 	TmsStatus status;
@@ -169,28 +178,37 @@ static TmsStatus take_bytes(const Spool *spool, Intake *intake, int fd, const ch
 	if (too_large)
 		intake_lift_limit(intake);
 	status = copy_bytes(intake, fd);
-	if (status == TMS_OK)
-		status = intake_digest(intake, sha256);
 	if (status != TMS_OK)
 		return status == TMS_TOO_LARGE ? TMS_OK : status; /* it grows: its writer will close it once more */
 	if (too_large)
 		return set_aside(spool, intake, name, side, intake_failure(TMS_TOO_LARGE));
-	if (!taken_before(spool, sha256))
+	if (read_record(spool, side, &record, error) != TMS_OK)
+		return set_aside(spool, intake, name, side, error);
+	status = intake_finish(intake, &record, name, &entry, error);
+	if (status == TMS_INVALID)
 	{
-		if (read_record(spool, side, &record, error) != TMS_OK)
-			return set_aside(spool, intake, name, side, error);
-		status = intake_finish(intake, &record, name, &entry, error);
-		if (status == TMS_INVALID)
-		{
-			char quoted[2 * NAME_MAX];
+		char quoted[2 * NAME_MAX];
 
-			log_event(LOG_LEVEL_WARNING, "quarantined", "file=%s reason=\"%s\"", log_quote(name, quoted, sizeof quoted),
-					  error);
-			status = TMS_OK;
-		}
+		log_event(LOG_LEVEL_WARNING, "quarantined", "file=%s reason=\"%s\"", log_quote(name, quoted, sizeof quoted),
+				  error);
+		status = TMS_OK;
 	}
 	if (status == TMS_OK)
 		remove_pair(spool, name, side);
+	return status;
+}
+
+static TmsStatus take_bytes(const Spool *spool, int fd, const char *name, const char *side, int64_t size)
+{
+	bool too_large = size > spool->context->config->max_image_bytes;
+	Intake *intake;
+	TmsStatus status = intake_begin(spool->context, too_large ? 0 : size, &intake);
+
+	if (status == TMS_OK)
+	{
+		status = fill_intake(spool, intake, fd, name, side, too_large);
+		intake_free(intake);
+	}
 	return status;
 }
 
@@ -200,7 +218,6 @@ static TmsStatus take_file(Spool *spool, const char *name, bool quiet)
 	size_t stem = stem_length(name);
 	char side[NAME_MAX + 8];
 	struct stat about;
-	Intake *intake;
 	TmsStatus status = TMS_OK;
 	int fd;
 
@@ -213,14 +230,10 @@ static TmsStatus take_file(Spool *spool, const char *name, bool quiet)
 	if (fstat(fd, &about) == 0 && S_ISREG(about.st_mode) &&
 		!(quiet && llabs((long long) time(NULL) - (long long) about.st_mtime) < QUIET_SECONDS))
 	{
-		bool too_large = about.st_size > spool->context->config->max_image_bytes;
-
-		status = intake_begin(spool->context, too_large ? 0 : about.st_size, &intake);
-		if (status == TMS_OK)
-		{
-			status = take_bytes(spool, intake, fd, name, side, too_large);
-			intake_free(intake);
-		}
+		if (quiet && taken_before(spool, fd))
+			remove_pair(spool, name, side);
+		else
+			status = take_bytes(spool, fd, name, side, about.st_size);
 	}
 	close(fd);
 	return status;
@@ -316,6 +329,7 @@ static void run(void *argument)
 	Spool *spool = argument;
 	struct pollfd fds[] = {{spool->worker.stop_fd, POLLIN, 0}, {spool->inotify, POLLIN, 0}};
 	int64_t next_scan = clock_steady() + RESCAN_SECONDS * CLOCK_SECOND;
+	int64_t recent_until = next_scan + QUIET_SECONDS * CLOCK_SECOND;
 
 	remember_recent(spool);
 	scan(spool);
@@ -326,6 +340,8 @@ static void run(void *argument)
 		if (now >= next_scan)
 		{
 			scan(spool);
+			if (now >= recent_until)
+				spool->recent_count = 0; /* what comes now is new, even if it looks the same */
 			next_scan = clock_steady() + RESCAN_SECONDS * CLOCK_SECOND;
 			continue;
 		}

@@ -18,6 +18,7 @@
 #include "../common/object_path.h"
 #include "../common/sha256.h"
 #include "../common/status.h"
+#include "cache.h"
 #include "record.h"
 
 typedef struct Ledger Ledger;
@@ -65,7 +66,7 @@ typedef struct LedgerCounts
  * ledger remembers (a copied disk), or when it went back in time (see ledger_recover.c). TMS_DAMAGED only when not even a
  * new file can be made; a broken file is moved aside and the cache is indexed again. The caller closes it.
  */
-extern TMS_CHECKED TmsStatus ledger_open(const char *data_dir, const char *device, const char *machine_id,
+extern TMS_CHECKED TmsStatus ledger_open(Cache *cache, const char *data_dir, const char *device, const char *machine_id,
 										 Ledger **out);
 
 /* Waits for what is under way, closes; NULL is allowed. */
@@ -73,15 +74,21 @@ extern void ledger_close(Ledger *ledger);
 
 /*
  * Appends one capture whose bytes lie, synced, in the cache's temporary file `temporary`: gives it the next seq, makes its
- * path, renames the file there (never over another), syncs the folder, writes the row, and returns when all is durable.
- * Captures of concurrent callers share one sync and one commit. In: record, bytes, sha256. Out: id, ledger, seq, path,
- * taken_at. On any failure nothing is acknowledged, no seq is used up and the file is gone or left as an orphan.
+ * path, moves the file there (never over another), syncs the folder, writes the row, and returns when all is durable.
+ * Captures of concurrent callers share one sync and one commit. In: record, bytes, sha256, taken_at. Out: id, ledger, seq,
+ * path, held. On any failure nothing is acknowledged, no seq is used up and the file is gone or left as an orphan.
  */
 extern TMS_CHECKED TmsStatus ledger_append(Ledger *ledger, const char *temporary, LedgerEntry *entry);
 
 /* One entry by (ledger, seq), or by id. TMS_NOT_FOUND. */
 extern TMS_CHECKED TmsStatus ledger_get(Ledger *ledger, const TmsUuid *uuid, int64_t seq, LedgerEntry *out);
 extern TMS_CHECKED TmsStatus ledger_get_id(Ledger *ledger, int64_t id, LedgerEntry *out);
+
+/*
+ * What travels with a capture's file (cache_note): its record and taken_at as JSON text, from which a lost ledger is made
+ * again. TMS_TOO_LARGE when it does not fit.
+ */
+extern TMS_CHECKED TmsStatus ledger_describe(const LedgerEntry *entry, char *out, size_t size);
 
 /* --- uploader --- */
 
@@ -122,7 +129,7 @@ extern TMS_CHECKED TmsStatus ledger_fork(Ledger *ledger, const TmsUuid *uuid, in
 
 /*
  * Clears "uploaded" of what is held and was captured in [since, until), in all ledgers, as upload request request_id asks,
- * and remembers the id, all in one transaction.
+ * and then remembers the id. Works in pieces, so that intake goes on meanwhile; what a crash cuts short is asked again.
  */
 extern TMS_CHECKED TmsStatus ledger_request_upload(Ledger *ledger, int64_t request_id, int64_t since, int64_t until);
 

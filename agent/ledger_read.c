@@ -1,0 +1,247 @@
+/*
+ * Reading the ledger: on a connection of its own, which never waits for the writer.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "ledger_db.h"
+#include "ledger_sql.h"
+#include "log.h"
+
+/* Columns of ENTRY_COLUMNS. */
+enum
+{
+	COLUMN_ID,
+	COLUMN_UUID,
+	COLUMN_SEQ,
+	COLUMN_BYTES,
+	COLUMN_TAKEN_AT,
+	COLUMN_CAPTURED_AT,
+	COLUMN_UPLOADED_AT,
+	COLUMN_HELD,
+	COLUMN_PATH,
+	COLUMN_SHA256,
+	COLUMN_RECORD,
+};
+
+bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry)
+{
+	const char *path = (const char *) sqlite3_column_text(row, COLUMN_PATH);
+	const char *record = (const char *) sqlite3_column_text(row, COLUMN_RECORD);
+	char error[RECORD_ERROR_SIZE];
+
+	memset(entry, 0, sizeof *entry);
+	entry->id = sqlite3_column_int64(row, COLUMN_ID);
+	entry->seq = sqlite3_column_int64(row, COLUMN_SEQ);
+	entry->bytes = sqlite3_column_int64(row, COLUMN_BYTES);
+	entry->taken_at = sqlite3_column_int64(row, COLUMN_TAKEN_AT);
+	entry->uploaded_at = sqlite3_column_int64(row, COLUMN_UPLOADED_AT);
+	entry->held = sqlite3_column_int64(row, COLUMN_HELD) != 0;
+	if (!path || !record || !tms_storage_path_valid(path, strlen(path)) ||
+		sqlite3_column_bytes(row, COLUMN_UUID) != TMS_UUID_SIZE ||
+		sqlite3_column_bytes(row, COLUMN_SHA256) != TMS_SHA256_SIZE)
+		return false;
+	memcpy(entry->ledger.bytes, sqlite3_column_blob(row, COLUMN_UUID), TMS_UUID_SIZE);
+	memcpy(entry->sha256, sqlite3_column_blob(row, COLUMN_SHA256), TMS_SHA256_SIZE);
+	snprintf(entry->path, sizeof entry->path, "%s", path);
+	record_init(&entry->record);
+	if (record_from_json(&entry->record, record, strlen(record), error) != TMS_OK)
+	{
+		/* The photograph counts, and what is known of its time; the rest of the record is lost. */
+		log_event(LOG_LEVEL_ERROR, "ledger_record_damaged", "id=%lld", (long long) entry->id);
+		record_init(&entry->record);
+	}
+	entry->record.captured_at = sqlite3_column_int64(row, COLUMN_CAPTURED_AT);
+	entry->record.has_captured_at = true;
+	return true;
+}
+
+/* Takes the rows of a bound statement; a row that makes no sense is left out and told. */
+static TmsStatus take_entries(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *out, int max, int *count)
+{
+	TmsStatus status;
+
+	*count = 0;
+	while (*count < max && (status = ledger_db_step(&ledger->read, rows)) == TMS_OK)
+	{
+		if (ledger_entry_of(rows, &out[*count]))
+			(*count)++;
+		else
+			log_event(LOG_LEVEL_ERROR, "ledger_row_damaged", "id=%lld", (long long) out[*count].id);
+	}
+	if (rows)
+		sqlite3_reset(rows);
+	return *count == max || status == TMS_NOT_FOUND ? TMS_OK : status;
+}
+
+static TmsStatus take_one(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *out)
+{
+	int count;
+	TmsStatus status = take_entries(ledger, rows, out, 1, &count);
+
+	return status == TMS_OK && count == 0 ? TMS_NOT_FOUND : status;
+}
+
+TmsStatus ledger_get(Ledger *ledger, const TmsUuid *uuid, int64_t seq, LedgerEntry *out)
+{
+	TmsStatus status;
+
+	pthread_mutex_lock(&ledger->read_lock);
+	status =
+		take_one(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_BY_SEQ, "bi", uuid->bytes, TMS_UUID_SIZE, seq), out);
+	pthread_mutex_unlock(&ledger->read_lock);
+	return status;
+}
+
+TmsStatus ledger_get_id(Ledger *ledger, int64_t id, LedgerEntry *out)
+{
+	TmsStatus status;
+
+	pthread_mutex_lock(&ledger->read_lock);
+	status = take_one(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_BY_ID, "i", id), out);
+	pthread_mutex_unlock(&ledger->read_lock);
+	return status;
+}
+
+TmsStatus ledger_next_uploads(Ledger *ledger, bool requested, int64_t after_id, LedgerEntry *out, int max, int *count)
+{
+	TmsStatus status;
+
+	pthread_mutex_lock(&ledger->read_lock);
+	status = take_entries(
+		ledger,
+		ledger_db_bind(&ledger->read, SQL_CAPTURE_NEXT_UPLOADS, "iii", (int64_t) requested, after_id, (int64_t) max),
+		out, max, count);
+	pthread_mutex_unlock(&ledger->read_lock);
+	return status;
+}
+
+TmsStatus ledger_read(Ledger *ledger, const TmsUuid *uuid, int64_t from_seq, LedgerEntry *out, int max, int *count)
+{
+	TmsStatus status;
+
+	pthread_mutex_lock(&ledger->read_lock);
+	status = take_entries(
+		ledger,
+		ledger_db_bind(&ledger->read, SQL_CAPTURE_READ, "bii", uuid->bytes, TMS_UUID_SIZE, from_seq, (int64_t) max),
+		out, max, count);
+	pthread_mutex_unlock(&ledger->read_lock);
+	return status;
+}
+
+TmsStatus ledger_next_cleanable(Ledger *ledger, int64_t before, int64_t after_id, LedgerEntry *out, int max, int *count)
+{
+	int64_t after_taken_at = INT64_MIN;
+	TmsStatus status = TMS_OK;
+
+	pthread_mutex_lock(&ledger->read_lock);
+	if (after_id > 0)
+		status = ledger_db_int(&ledger->read, ledger_db_bind(&ledger->read, SQL_CAPTURE_TAKEN_AT, "i", after_id),
+							   &after_taken_at);
+	if (status == TMS_OK || status == TMS_NOT_FOUND)
+		status = take_entries(ledger,
+							  ledger_db_bind(&ledger->read, SQL_CAPTURE_NEXT_CLEANABLE, "iiii", before, after_taken_at,
+											 after_id, (int64_t) max),
+							  out, max, count);
+	pthread_mutex_unlock(&ledger->read_lock);
+	return status;
+}
+
+static void info_of(sqlite3_stmt *row, LedgerInfo *info)
+{
+	memcpy(info->ledger.bytes, sqlite3_column_blob(row, 0), TMS_UUID_SIZE);
+	info->sealed = sqlite3_column_int64(row, 1) != 0;
+	info->last_seq = sqlite3_column_int64(row, 2);
+	info->confirmed = sqlite3_column_int64(row, 3);
+	info->uploaded_seq = sqlite3_column_int64(row, 4);
+	info->uploaded_max = sqlite3_column_int64(row, 5);
+	info->cleaned_seq = sqlite3_column_int64(row, 6);
+	info->oldest_seq = sqlite3_column_int64(row, 7);
+}
+
+TmsStatus ledger_list(Ledger *ledger, LedgerInfo *out, int max, int *count)
+{
+	sqlite3_stmt *rows;
+	TmsStatus status = TMS_OK;
+
+	*count = 0;
+	pthread_mutex_lock(&ledger->read_lock);
+	rows = ledger_db_bind(&ledger->read, SQL_LEDGER_LIST, "i", (int64_t) max);
+	while (*count < max && (status = ledger_db_step(&ledger->read, rows)) == TMS_OK)
+		if (sqlite3_column_bytes(rows, 0) == TMS_UUID_SIZE)
+			info_of(rows, &out[(*count)++]);
+	if (rows)
+		sqlite3_reset(rows);
+	pthread_mutex_unlock(&ledger->read_lock);
+	return status == TMS_NOT_FOUND ? TMS_OK : status;
+}
+
+static int64_t read_meta(Ledger *ledger, const char *name)
+{
+	int64_t value = 0;
+
+	pthread_mutex_lock(&ledger->read_lock);
+	if (ledger_meta_get(&ledger->read, name, &value) != TMS_OK)
+		value = 0;
+	pthread_mutex_unlock(&ledger->read_lock);
+	return value;
+}
+
+int64_t ledger_request_seen(Ledger *ledger)
+{
+	return read_meta(ledger, "request_seen");
+}
+
+int64_t ledger_cleaning_period(Ledger *ledger)
+{
+	return read_meta(ledger, "cleaning_period");
+}
+
+/* The oldest of what waits in both upload queues. */
+static TmsStatus oldest_upload(LedgerDb *db, int64_t *oldest)
+{
+	int64_t of_queue;
+
+	*oldest = 0;
+	for (int64_t requested = 0; requested <= 1; requested++)
+	{
+		TmsStatus status = ledger_db_int(db, ledger_db_bind(db, SQL_OLDEST_UPLOAD, "i", requested), &of_queue);
+
+		if (status == TMS_OK && (*oldest == 0 || of_queue < *oldest))
+			*oldest = of_queue;
+		else if (status != TMS_OK && status != TMS_NOT_FOUND)
+			return status;
+	}
+	return TMS_OK;
+}
+
+TmsStatus ledger_counts(Ledger *ledger, LedgerCounts *out)
+{
+	LedgerDb *db = &ledger->read;
+	sqlite3_stmt *counters;
+	TmsStatus status;
+
+	memset(out, 0, sizeof *out);
+	pthread_mutex_lock(&ledger->read_lock);
+	counters = ledger_db_bind(db, SQL_COUNTERS, "");
+	status = ledger_db_step(db, counters);
+	if (status == TMS_OK)
+	{
+		out->cached = sqlite3_column_int64(counters, 0);
+		out->cached_bytes = sqlite3_column_int64(counters, 1);
+		out->upload_backlog = sqlite3_column_int64(counters, 2);
+		out->set_aside = sqlite3_column_int64(counters, 3);
+	}
+	if (counters)
+		sqlite3_reset(counters);
+	if (status == TMS_OK)
+		status = oldest_upload(db, &out->upload_oldest);
+	if (status == TMS_OK)
+		status = ledger_db_int(db, ledger_db_bind(db, SQL_REGISTER_BACKLOG, ""), &out->register_backlog);
+	if (status == TMS_OK)
+		status = ledger_db_int(db, ledger_db_bind(db, SQL_REGISTER_OLDEST, ""), &out->register_oldest);
+	if (status == TMS_OK)
+		status = ledger_db_int(db, ledger_db_bind(db, SQL_VIOLATIONS, ""), &out->violations_waiting);
+	pthread_mutex_unlock(&ledger->read_lock);
+	return status;
+}
