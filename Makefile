@@ -39,7 +39,7 @@ $(OBJS): $(wildcard common/*.h tms_ext/*.h tms_fdw/*.h)
 AGENT_BUILD = build/agent
 AGENT_CC = $(CC)
 AGENT_FLAGS = -std=gnu11 -O2 -g -D_GNU_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE -pthread \
-	-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wno-unused-parameter
+	-Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wno-unused-parameter -Wno-format-truncation
 # make agent SANITIZE=1 AGENT_BUILD=build/agent-asan
 ifdef SANITIZE
 AGENT_FLAGS := $(filter-out -O2 -D_FORTIFY_SOURCE=2,$(AGENT_FLAGS)) -O1 -fno-omit-frame-pointer \
