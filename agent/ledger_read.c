@@ -59,7 +59,7 @@ bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry)
 /* Takes the rows of a bound statement; a row that makes no sense is left out and told. */
 static TmsStatus take_entries(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *out, int max, int *count)
 {
-	TmsStatus status;
+	TmsStatus status = TMS_NOT_FOUND;
 
 	*count = 0;
 	while (*count < max && (status = ledger_db_step(&ledger->read, rows)) == TMS_OK)
