@@ -6,7 +6,7 @@
  * sessions from making the same day; it is held to the end of the transaction. The new table is empty, so there is nothing
  * to scan under the lock, and a CHECK constraint, which every later row would pay for, would spare nothing.
  *
- * All of it runs as the owner of tms.capture: see owner.h.
+ * All of it runs as the owner of the table concerned: see owner.h.
  */
 #include "postgres.h"
 
@@ -97,13 +97,13 @@ bool tms_partition_has_day(DateADT day)
 	return found;
 }
 
-/* Runs utility commands one after the other as the owner of tms.capture. */
-static void run_as_owner(Oid capture, const char *const *commands, int count)
+/* Runs utility commands one after the other as the owner of a relation. */
+static void run_as_owner(Oid relation, const char *const *commands, int count)
 {
 	TmsIdentity saved;
 	int i;
 
-	tms_run_as(tms_relation_owner(capture), &saved);
+	tms_run_as(tms_relation_owner(relation), &saved);
 	SPI_connect();
 	for (i = 0; i < count; i++)
 	{
@@ -178,20 +178,22 @@ Datum tms_partition_ensure(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(tms_partition_ensure_day(day));
 }
 
-/* Runs one command, whose %s is the partition's name, on a partition of tms.capture. */
+/*
+ * Runs one command, whose %s is the partition's name, on a partition of tms.capture, as its owner: ALTER TABLE tms.capture
+ * OWNER TO leaves the days there are to the owner before.
+ */
 static void run_on_partition(Oid partition, const char *format)
 {
-	Oid capture = tms_capture_relation();
 	const char *command;
 
 	if (get_rel_name(partition) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation with OID %u does not exist", partition)));
-	if (!get_rel_relispartition(partition) || tms_partition_parent(partition) != capture)
+	if (!get_rel_relispartition(partition) || tms_partition_parent(partition) != tms_capture_relation())
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("relation with OID %u is not a partition of tms.capture", partition)));
 	command = psprintf(
 		format, quote_qualified_identifier(get_namespace_name(get_rel_namespace(partition)), get_rel_name(partition)));
-	run_as_owner(capture, &command, 1);
+	run_as_owner(partition, &command, 1);
 }
 
 /* tms.partition_drop(partition regclass) */

@@ -5,6 +5,7 @@ CREATE FUNCTION tms.create_capture_table(first_day date DEFAULT (now() AT TIME Z
 	LANGUAGE plpgsql
 	SET search_path = pg_catalog, pg_temp
 	SET timezone = 'UTC'
+	SET datestyle = 'ISO'
 AS $create$
 DECLARE
 	far CONSTANT date := '2100-01-01';

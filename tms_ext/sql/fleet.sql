@@ -47,12 +47,12 @@ $$;
 COMMENT ON FUNCTION tms.count_or_null(jsonb) IS 'A JSON number as a count; NULL for anything else';
 
 CREATE VIEW tms.fleet AS
-SELECT d.code AS device, d.site, problem.names AS problems, now.online, s.at AS last_heartbeat,
+SELECT d.code AS device, d.site, problem.names AS problems, said.online, s.at AS last_heartbeat,
 	p.ok AS reachable, p.error AS probe_error, p.at AS last_probe,
-	now.clock_offset, now.upload_backlog, now.upload_oldest, now.upload_error,
-	now.register_backlog, now.register_oldest, now.register_error,
-	now.cached, now.cached_bytes, now.free_bytes, now.total_bytes, now.safe_until, now.set_aside, now.gaps,
-	now.intake_per_hour, now.version
+	said.clock_offset, said.upload_backlog, said.upload_oldest, said.upload_error,
+	said.register_backlog, said.register_oldest, said.register_error,
+	said.cached, said.cached_bytes, said.free_bytes, said.total_bytes, said.safe_until, said.set_aside, said.gaps,
+	said.intake_per_hour, said.version
 FROM tms.device AS d
 	LEFT JOIN tms.device_status AS s ON s.device_id = d.device_id
 	LEFT JOIN tms.device_probe AS p ON p.device_id = d.device_id
@@ -74,24 +74,24 @@ FROM tms.device AS d
 			tms.count_or_null(s.status -> 'intake_per_hour') AS intake_per_hour,
 			left(s.status ->> 'version', 50) AS version,
 			(SELECT coalesce(sum(g.captures), 0)::bigint FROM tms.device_gap AS g WHERE g.device = d.code) AS gaps
-	) AS now
+	) AS said
 	CROSS JOIN LATERAL (
 		SELECT array_agg(c.name ORDER BY c.rank) AS names, min(c.rank) AS worst
 		FROM (VALUES
 			(1, 'never seen', d.enabled AND s.at IS NULL),
-			(2, 'offline', d.enabled AND s.at IS NOT NULL AND NOT now.online),
-			(3, 'captures missing', now.gaps > 0),
-			(4, 'disk full', now.free_bytes < now.total_bytes * 0.05),
-			(5, 'captures set aside', now.set_aside > 0),
-			(6, 'uploads wait', now.upload_oldest > interval '1 hour'),
-			(7, 'records wait', now.register_oldest > interval '1 hour'),
+			(2, 'offline', d.enabled AND s.at IS NOT NULL AND NOT said.online),
+			(3, 'captures missing', said.gaps > 0),
+			(4, 'disk full', said.free_bytes < said.total_bytes * 0.05),
+			(5, 'captures set aside', said.set_aside > 0),
+			(6, 'uploads wait', said.upload_oldest > interval '1 hour'),
+			(7, 'records wait', said.register_oldest > interval '1 hour'),
 			(8, 'unreachable', d.enabled AND NOT p.ok),
-			(9, 'clock wrong', abs(extract(epoch FROM now.clock_offset)) > 30),
+			(9, 'clock wrong', abs(extract(epoch FROM said.clock_offset)) > 30),
 			(10, 'disabled', NOT d.enabled)
 		) AS c (rank, name, present)
 		WHERE c.present
 	) AS problem
-ORDER BY problem.worst, now.upload_oldest DESC NULLS LAST, d.code;
+ORDER BY problem.worst, said.upload_oldest DESC NULLS LAST, d.code;
 COMMENT ON VIEW tms.fleet IS 'every front end, worst first';
 COMMENT ON COLUMN tms.fleet.device IS 'code of the device';
 COMMENT ON COLUMN tms.fleet.site IS 'where it stands';

@@ -1,5 +1,7 @@
 -- Devices: who may deliver captures, and where a front end's cache is asked.
 
+GRANT USAGE ON SCHEMA tms TO PUBLIC;
+
 CREATE TABLE tms.device (
 	device_id serial PRIMARY KEY,
 	code text COLLATE "C" NOT NULL UNIQUE,

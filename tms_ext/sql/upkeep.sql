@@ -28,26 +28,22 @@ CREATE FUNCTION tms.upkeep_probe() RETURNS text
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	sample CONSTANT integer := 32;
-	deadline CONSTANT timestamptz := clock_timestamp() + interval '20 seconds';
-	probed integer := 0;
-	code text;
+	-- 64 are asked at once, five seconds each at most: 20 seconds when all of them are away.
+	sample CONSTANT integer := 256;
+	probed integer;
+	away integer;
 BEGIN
-	FOR code IN
+	SELECT count(*), count(*) FILTER (WHERE NOT p.reachable) INTO probed, away
+	FROM tms.probe(ARRAY(
 		SELECT d.code
-		FROM tms.device AS d LEFT JOIN tms.device_probe AS p ON p.device_id = d.device_id
+		FROM tms.device AS d LEFT JOIN tms.device_probe AS last ON last.device_id = d.device_id
 		WHERE d.enabled AND d.base_url IS NOT NULL
-		ORDER BY p.at NULLS FIRST, d.device_id
-		LIMIT sample
-	LOOP
-		EXIT WHEN clock_timestamp() > deadline;
-		PERFORM tms.probe(code);
-		probed := probed + 1;
-	END LOOP;
-	RETURN CASE WHEN probed > 0 THEN format('%s probed', probed) END;
+		ORDER BY last.at NULLS FIRST, d.device_id
+		LIMIT sample)) AS p;
+	RETURN CASE WHEN probed > 0 THEN format('%s probed, %s unreachable', probed, away) END;
 END;
 $$;
-COMMENT ON FUNCTION tms.upkeep_probe() IS 'Step of tms.upkeep: probes the front ends that have waited longest, for 20 seconds at most';
+COMMENT ON FUNCTION tms.upkeep_probe() IS 'Step of tms.upkeep: probes those front ends that have waited longest';
 
 CREATE FUNCTION tms.upkeep_analyze() RETURNS text
 	LANGUAGE plpgsql
