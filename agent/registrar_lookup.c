@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -39,15 +38,13 @@ static void let_go(RegistrarLookup *lookup)
 
 /* --- the thread --- */
 
-static void add_place(RegistrarLookup *lookup, const RegistrarPlace *asked, const char *address)
+/* Adds a place as it was asked for and returns it; NULL: there is no more room. */
+static RegistrarPlace *add_place(RegistrarLookup *lookup, const RegistrarPlace *asked)
 {
-	RegistrarPlace *place;
-
 	if (lookup->count == REGISTRAR_PLACES_MAX)
-		return;
-	place = &lookup->places[lookup->count++];
-	*place = *asked;
-	snprintf(place->address, sizeof(place->address), "%s", address);
+		return NULL;
+	lookup->places[lookup->count] = *asked;
+	return &lookup->places[lookup->count++];
 }
 
 /* Adds all addresses of one host; one that is not known adds none. */
@@ -58,17 +55,18 @@ static void look_up(RegistrarLookup *lookup, const RegistrarPlace *asked)
 
 	if (asked->address[0] != '\0' || asked->host[0] == '\0' || asked->host[0] == '/' || asked->host[0] == '@')
 	{
-		add_place(lookup, asked, asked->address);
+		add_place(lookup, asked);
 		return;
 	}
 	if (getaddrinfo(asked->host, NULL, &hints, &found) != 0)
 		return;
 	for (struct addrinfo *info = found; info != NULL; info = info->ai_next)
 	{
-		char address[sizeof(asked->address)];
+		RegistrarPlace *place = add_place(lookup, asked);
 
-		if (getnameinfo(info->ai_addr, info->ai_addrlen, address, sizeof(address), NULL, 0, NI_NUMERICHOST) == 0)
-			add_place(lookup, asked, address);
+		if (place != NULL && getnameinfo(info->ai_addr, info->ai_addrlen, place->address, sizeof(place->address), NULL,
+										 0, NI_NUMERICHOST) != 0)
+			lookup->count--;
 	}
 	freeaddrinfo(found);
 }
