@@ -104,6 +104,7 @@ static TmsStatus list_names(Walk *walk, const char *folder, int level, Names *na
 			close(fd);
 		return TMS_NOT_FOUND;
 	}
+	rewinddir(listing); /* the held descriptor of cache/ shares its position with every copy */
 	while (status == TMS_OK && (one = readdir(listing)) != NULL)
 		if (belongs(one->d_name, level) && !add_name(names, one->d_name))
 			status = TMS_MEMORY;
