@@ -68,13 +68,17 @@ static bool old_enough(const Sweep *sweep, const LedgerEntry *entry, int64_t sto
 	return store_time == 0 || youngest < store_time - sweep->period;
 }
 
-/* May it still be cleaned? What the ledger said may be some seconds old, and the path center may have been restored. */
+/*
+ * May it still be cleaned? What the ledger said may be some seconds old, and the path center may have been restored.
+ * Asks for what comes after the entry before this one.
+ */
 static bool still_cleanable(Cleaner *cleaner, const Sweep *sweep, const LedgerEntry *entry)
 {
 	LedgerEntry now;
 	int count;
 
-	return ledger_next_cleanable(cleaner->context.ledger, sweep->before, entry->id - 1, &now, 1, &count) == TMS_OK &&
+	return ledger_next_cleanable(cleaner->context.ledger, sweep->before, cleaner->after_id, &now, 1, &count) ==
+			   TMS_OK &&
 		   count == 1 && now.id == entry->id;
 }
 
