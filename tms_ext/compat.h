@@ -8,6 +8,10 @@
 
 #include "utils/guc.h"
 
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 #if PG_VERSION_NUM < 150000
 /* 15 made a name's prefix ours instead of only warning of unknown settings. */
 #define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)

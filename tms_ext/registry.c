@@ -8,6 +8,7 @@
 #include "utils/timestamp.h"
 
 #include "common/capture_record.h"
+#include "tms_ext/compat.h"
 
 #define TOKEN_BYTES 32
 #define TOKEN_CHARS 43 /* six bits each */

@@ -6,6 +6,7 @@
 
 #include "utils/memutils.h"
 
+#include "tms_ext/compat.h"
 #include "tms_fdw/fetch_answer.h"
 
 #define MAX_HEADER_BYTES    (64 * 1024)

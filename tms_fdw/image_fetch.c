@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "common/object_path.h"
+#include "tms_ext/compat.h"
 #include "tms_ext/fetch_stats.h"
 #include "tms_fdw/address.h"
 #include "tms_fdw/device.h"
