@@ -124,6 +124,14 @@ static int distance(const char *a, const char *b)
 	return row[b_len];
 }
 
+/* A word that is farther from another than this is no misspelling of it. */
+static int misspelled(const char *word)
+{
+	size_t len = strlen(word);
+
+	return len < 6 ? 1 : len < 12 ? 2 : 3;
+}
+
 static bool section_known(const char *section)
 {
 	for (int i = 0; i < KEY_COUNT; i++)
@@ -135,7 +143,7 @@ static bool section_known(const char *section)
 static void refuse_section(Reading *reading, int line, const char *section)
 {
 	const char *near = NULL;
-	int least = 4;
+	int least = misspelled(section) + 1;
 
 	for (int i = 0; i < KEY_COUNT; i++)
 	{
@@ -156,7 +164,7 @@ static void refuse_section(Reading *reading, int line, const char *section)
 static void refuse_key(Reading *reading, int line, const char *section, const char *name)
 {
 	const ConfigKey *near = NULL;
-	int least = 4;
+	int least = misspelled(name) + 1;
 
 	for (int i = 0; i < KEY_COUNT; i++)
 	{

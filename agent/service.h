@@ -1,6 +1,6 @@
 /*
- * What a service of the agent gets at start. main.c holds the table of services, starts them in its order and stops them in
- * reverse; a service runs its own threads.
+ * What a service of the agent gets at start. cli_run.c holds the table of services, starts them in its order and stops them
+ * in reverse; a service runs its own threads.
  */
 #ifndef AGENT_SERVICE_H
 #define AGENT_SERVICE_H

@@ -4,8 +4,10 @@ package Tms::Agent;
 use strict;
 use warnings;
 
+use Digest::SHA qw(hmac_sha256);
 use File::Path qw(make_path);
 use JSON::PP;
+use MIME::Base64 qw(encode_base64url);
 use POSIX ();
 use Tms::Util;
 
@@ -21,6 +23,7 @@ sub new
 	my $self = bless {
 		dir => $dir,
 		device => $options{device},
+		token => $options{token},
 		intake_port => free_port(),
 		cache_port => $options{cache_port} // free_port(),
 		program => $ENV{TMS_AGENT} // 'tms-agent',
@@ -125,6 +128,20 @@ sub _escape
 	$text =~ s/([^A-Za-z0-9._~-])/sprintf('%%%02X', ord($1))/ge;
 	return $text;
 }
+
+# The signed target "/v1/images/PATH?expires=...&sig=..." of the cache server; options: token, expires (Unix seconds, default
+# in five minutes), signed (the path that is signed, default the decoded one).
+sub signed_target
+{
+	my ($self, $path, %options) = @_;
+	my $token = $options{token} // $self->{token};
+	my $expires = $options{expires} // time() + 300;
+	my $signed = $options{signed} // "/v1/images/$path";
+	my $sig = encode_base64url(hmac_sha256("GET\n$signed\n$expires", hmac_sha256('tms cache url v1', $token)));
+	return "/v1/images/$path?expires=$expires&sig=$sig";
+}
+
+sub signed_url { my ($self, @arguments) = @_; return $self->base_url . $self->signed_target(@arguments); }
 
 # Decoded GET /v1/status.
 sub status
