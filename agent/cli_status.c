@@ -198,7 +198,7 @@ static void print_table(const Config *config, const Answer *answer)
 		return;
 	}
 	if (answer->asked)
-		printf("%-14s%s, clock %s\n", "as of", text_of(status, "at"), text_of(status, "clock"));
+		printf("%-14s%s, clock %s\n", "as of", text_of(status, "at"), text_of(status, "clock_state"));
 	else
 		printf("%-14s%s, %s ago: what the agent saw last\n", "as of", text_of(status, "at"),
 			   age_of(text_of(status, "at"), age, sizeof age));

@@ -195,7 +195,7 @@ char *status_json(const ServiceContext *context, bool local)
 	int ledger_count;
 	LedgerInfo *ledgers = list_ledgers(context->ledger, &ledger_count);
 	json_t *status;
-	int64_t total = 0;
+	int64_t total = 0, now = clock_now();
 	double rate;
 	char *text;
 
@@ -207,8 +207,8 @@ char *status_json(const ServiceContext *context, bool local)
 	for (int i = 0; i < ledger_count; i++)
 		total += ledgers[i].last_seq;
 	rate = intake_rate(total);
-	status = json_pack("{s:s, s:o, s:s, s:o, s:o, s:I, s:I}", "version", TMS_VERSION, "at", json_time(clock_now()),
-					   "clock", clock_state(), "upload",
+	status = json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:I}", "version", TMS_VERSION, "at", json_time(now), "clock",
+					   json_time(clock_now()), "upload",
 					   json_destination(counts.upload_backlog, counts.upload_oldest, HEALTH_IMAGE_CENTER), "register",
 					   json_destination(counts.register_backlog, counts.register_oldest, HEALTH_PATH_CENTER), "cached",
 					   (json_int_t) counts.cached, "cached_bytes", (json_int_t) counts.cached_bytes);
@@ -218,6 +218,7 @@ char *status_json(const ServiceContext *context, bool local)
 	if (local)
 	{
 		json_object_set_new(status, "device", json_string(context->config->device));
+		json_object_set_new(status, "clock_state", json_string(clock_state()));
 		json_object_set_new(status, "parts", json_parts());
 		json_object_set_new(status, "ledgers", json_ledgers(ledgers, ledger_count));
 	}

@@ -10,10 +10,11 @@
  * Writes the status as compact JSON, which the caller frees; NULL when the ledger cannot be read (logged).
  *   {"version","at","clock","upload":{"backlog","oldest_at","error"},"register":{"backlog","oldest_at","error"},"cached",
  *    "cached_bytes","free_bytes","total_bytes","safe_until","set_aside","intake_per_hour"}
- * Times are RFC 3339 texts. What is not known is null: free_bytes without a cache in the context; intake_per_hour until it
- * was measured for a minute; safe_until without that, or when it is more than ten years ahead. clock is "synchronized",
- * "unsynchronized" or "unknown", as the kernel says. local adds what the path center knows already: "device", "parts" (the
- * services' health) and "ledgers".
+ * Times are RFC 3339 texts: at is when the figures were read, clock the agent's clock when the text was made, from which the
+ * path center tells how far it is off. What is not known is null: free_bytes without a cache in the context; intake_per_hour
+ * until it was measured for a minute; safe_until without that, or when it is more than ten years ahead. local adds what only
+ * a technician wants: "device", "clock_state" ("synchronized", "unsynchronized" or "unknown", as the kernel says), "parts"
+ * (the services' health) and "ledgers".
  */
 extern char *status_json(const ServiceContext *context, bool local);
 

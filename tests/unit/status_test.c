@@ -97,8 +97,9 @@ static void names(void **state)
 	json_decref(status);
 
 	status = read_status(true);
-	assert_int_equal(json_object_size(status), count + 3);
+	assert_int_equal(json_object_size(status), count + 4);
 	assert_string_equal(json_string_value(json_object_get(status, "device")), "gate-1");
+	assert_non_null(json_string_value(json_object_get(status, "clock_state")));
 	assert_int_equal(json_object_size(json_object_get(status, "parts")), HEALTH_PART_COUNT);
 	assert_int_equal(json_array_size(json_object_get(status, "ledgers")), 1);
 	json_decref(status);
@@ -107,10 +108,13 @@ static void names(void **state)
 static void an_empty_ledger(void **state)
 {
 	json_t *status = read_status(false), *upload = json_object_get(status, "upload");
-	int64_t at;
+	int64_t at, clock;
 	const char *text = json_string_value(json_object_get(status, "at"));
 
 	assert_true(tms_time_parse(text, strlen(text), &at));
+	text = json_string_value(json_object_get(status, "clock"));
+	assert_true(tms_time_parse(text, strlen(text), &clock));
+	assert_true(clock >= at && clock < at + 60000000);
 	assert_int_equal(json_integer_value(json_object_get(status, "cached")), 0);
 	assert_int_equal(json_integer_value(json_object_get(upload, "backlog")), 0);
 	assert_true(json_is_null(json_object_get(upload, "oldest_at")));
