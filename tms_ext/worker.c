@@ -165,6 +165,7 @@ static long launch_when_due(BackgroundWorkerHandle **run, TimestampTz *last_star
 	return -1;
 }
 
+/* The launcher: lives as long as the server. */
 void tms_worker_launcher(Datum argument)
 {
 	BackgroundWorkerHandle *run = NULL;
@@ -209,17 +210,11 @@ static void report_run(void)
 		ereport(LOG, (errmsg("tms.upkeep: %s", line.data), errhidestmt(true)));
 }
 
-void tms_worker_upkeep(Datum database)
+/* One run, in the transaction that is open. */
+static void run_upkeep(void)
 {
 	static const char *const query = "SELECT step, outcome FROM tms.upkeep()";
 
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database), InvalidOid, 0);
-
-	StartTransactionCommand();
-	if (!OidIsValid(get_extension_oid("tms", true)))
-		proc_exit(0);
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	debug_query_string = query;
@@ -227,10 +222,22 @@ void tms_worker_upkeep(Datum database)
 	if (SPI_execute(query, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not run: %s", query);
 	report_run();
-	SPI_finish();
-	PopActiveSnapshot();
-	CommitTransactionCommand();
 	debug_query_string = NULL;
+	PopActiveSnapshot();
+	SPI_finish();
+}
+
+/* The short-lived worker: one run in one database, quietly none where the extension is not. */
+void tms_worker_upkeep(Datum database)
+{
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(database), InvalidOid, 0);
+
+	StartTransactionCommand();
+	if (OidIsValid(get_extension_oid("tms", true)))
+		run_upkeep();
+	CommitTransactionCommand();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	proc_exit(0);
 }
