@@ -1,0 +1,434 @@
+/*
+ * The ledger through its header: seqs and paths, queues and watermarks, forks, cleaning, trimming, and what a restart finds.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/ledger.h"
+
+#define MACHINE "0123456789abcdef0123456789abcdef"
+#define HOUR    INT64_C(3600000000)
+#define NOW     INT64_C(1795000000000000) /* 2026-11-18 */
+#define MANY    64
+
+typedef struct Place
+{
+	char dir[64];
+	Cache *cache;
+	Ledger *ledger;
+} Place;
+
+static void open_as(Place *place, const char *device, const char *machine_id)
+{
+	assert_int_equal(cache_open(place->dir, &place->cache), TMS_OK);
+	assert_int_equal(ledger_open(place->cache, place->dir, device, machine_id, &place->ledger), TMS_OK);
+}
+
+static void close_place(Place *place)
+{
+	ledger_close(place->ledger);
+	cache_close(place->cache);
+}
+
+static int set_up(void **state)
+{
+	Place *place = calloc(1, sizeof *place);
+
+	strcpy(place->dir, "/tmp/tms-ledger-test.XXXXXX");
+	assert_non_null(mkdtemp(place->dir));
+	open_as(place, "unit-1", MACHINE);
+	*state = place;
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	Place *place = *state;
+	char command[100];
+
+	close_place(place);
+	snprintf(command, sizeof command, "rm -rf '%s'", place->dir);
+	assert_int_equal(system(command), 0);
+	free(place);
+	return 0;
+}
+
+/* Takes one capture made of `text`; its entry in *entry. */
+static TmsStatus append(Place *place, const char *text, LedgerEntry *entry)
+{
+	CacheWriter *writer;
+	TmsStatus status;
+
+	memset(entry, 0, sizeof *entry);
+	record_init(&entry->record);
+	entry->record.captured_at = entry->taken_at = NOW;
+	entry->record.has_captured_at = true;
+	snprintf(entry->record.plate, sizeof entry->record.plate, "%s", text);
+	assert_int_equal(cache_create(place->cache, 0, &writer), TMS_OK);
+	assert_int_equal(cache_write(writer, text, strlen(text)), TMS_OK);
+	assert_int_equal(cache_finish(writer, &entry->bytes, entry->sha256), TMS_OK);
+	status = ledger_append(place->ledger, cache_temporary(writer), entry);
+	cache_writer_free(writer);
+	return status;
+}
+
+static LedgerEntry *append_many(Place *place, int count)
+{
+	LedgerEntry *entries = calloc((size_t) count, sizeof *entries);
+	char text[32];
+
+	for (int i = 0; i < count; i++)
+	{
+		snprintf(text, sizeof text, "capture %d", i + 1);
+		assert_int_equal(append(place, text, &entries[i]), TMS_OK);
+	}
+	return entries;
+}
+
+/* The ledger that intake appends to. */
+static LedgerInfo active(Place *place)
+{
+	LedgerInfo infos[16];
+	int count;
+
+	assert_int_equal(ledger_list(place->ledger, infos, 16, &count), TMS_OK);
+	for (int i = 0; i < count; i++)
+		if (!infos[i].sealed)
+			return infos[i];
+	fail_msg("no active ledger");
+	return infos[0];
+}
+
+static bool in_cache(Place *place, const char *path)
+{
+	int64_t size;
+	int fd;
+
+	if (cache_read(place->cache, path, &fd, &size) != TMS_OK)
+		return false;
+	close(fd);
+	return true;
+}
+
+static void gives_seqs_without_gaps(void **state)
+{
+	Place *place = *state;
+	LedgerEntry *entries = append_many(place, 3), again;
+	LedgerInfo info = active(place);
+	TmsStoragePathParts parts;
+
+	for (int i = 0; i < 3; i++)
+	{
+		assert_int_equal(entries[i].seq, i + 1);
+		assert_true(in_cache(place, entries[i].path));
+		assert_true(tms_storage_path_parse(entries[i].path, &parts));
+		assert_int_equal(parts.seq, i + 1);
+		assert_int_equal(parts.ledger_no, tms_ledger_number(&info.ledger));
+	}
+	assert_int_equal(info.last_seq, 3);
+	assert_int_equal(info.oldest_seq, 1);
+	assert_int_equal(ledger_get(place->ledger, &info.ledger, 2, &again), TMS_OK);
+	assert_string_equal(again.record.plate, "capture 2");
+	assert_memory_equal(again.sha256, entries[1].sha256, TMS_SHA256_SIZE);
+	assert_int_equal(ledger_get(place->ledger, &info.ledger, 4, &again), TMS_NOT_FOUND);
+	free(entries);
+}
+
+static void failed_append_uses_up_no_seq(void **state)
+{
+	Place *place = *state;
+	LedgerEntry entry;
+	LedgerEntry *entries = append_many(place, 1);
+
+	memset(&entry, 0, sizeof entry);
+	entry.record.captured_at = NOW;
+	assert_int_not_equal(ledger_append(place->ledger, "no such file", &entry), TMS_OK);
+	assert_int_equal(append(place, "after", &entry), TMS_OK);
+	assert_int_equal(entry.seq, 2);
+	free(entries);
+}
+
+static void *append_in_thread(void *state)
+{
+	LedgerEntry entry;
+	char text[64];
+
+	for (int i = 0; i < MANY; i++)
+	{
+		snprintf(text, sizeof text, "thread %p %d", (void *) &entry, i);
+		if (append(state, text, &entry) != TMS_OK)
+			return state;
+	}
+	return NULL;
+}
+
+static void threads_share_commits(void **state)
+{
+	Place *place = *state;
+	pthread_t threads[8];
+	LedgerCounts counts;
+	void *result;
+
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, append_in_thread, place), 0);
+	for (int i = 0; i < 8; i++)
+	{
+		pthread_join(threads[i], &result);
+		assert_null(result);
+	}
+	assert_int_equal(active(place).last_seq, 8 * MANY);
+	assert_int_equal(ledger_counts(place->ledger, &counts), TMS_OK);
+	assert_int_equal(counts.cached, 8 * MANY);
+	assert_int_equal(counts.upload_backlog, 8 * MANY);
+	assert_int_equal(counts.register_backlog, 8 * MANY);
+}
+
+static void watermarks_follow_uploads(void **state)
+{
+	Place *place = *state;
+	LedgerEntry *entries = append_many(place, 5), next[5];
+	LedgerInfo info;
+	int count;
+
+	assert_int_equal(ledger_set_uploaded(place->ledger, entries[2].id, NOW), TMS_OK);
+	info = active(place);
+	assert_int_equal(info.uploaded_seq, 0);
+	assert_int_equal(info.uploaded_max, 3);
+	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
+	assert_int_equal(active(place).uploaded_seq, 1);
+	assert_int_equal(ledger_set_aside(place->ledger, entries[1].id, "damaged"), TMS_OK);
+	assert_int_equal(active(place).uploaded_seq, 3);
+	assert_int_equal(ledger_next_uploads(place->ledger, false, 0, next, 5, &count), TMS_OK);
+	assert_int_equal(count, 2);
+	assert_int_equal(next[0].seq, 4);
+	assert_int_equal(next[1].seq, 5);
+	/* The image center was emptied: what is found missing goes back to the queue, and the watermark with it. */
+	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, 0), TMS_OK);
+	assert_int_equal(active(place).uploaded_seq, 0);
+	assert_int_equal(ledger_next_uploads(place->ledger, false, 0, next, 5, &count), TMS_OK);
+	assert_int_equal(count, 3);
+	assert_int_equal(next[0].seq, 1);
+	free(entries);
+}
+
+static void upload_requests_are_a_second_queue(void **state)
+{
+	Place *place = *state;
+	LedgerEntry *entries = append_many(place, 4), next[5];
+	int count;
+
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(ledger_set_uploaded(place->ledger, entries[i].id, NOW), TMS_OK);
+	assert_int_equal(ledger_request_upload(place->ledger, 7, NOW + 1, NOW + HOUR), TMS_OK);
+	assert_int_equal(ledger_request_seen(place->ledger), 7);
+	assert_int_equal(ledger_next_uploads(place->ledger, true, 0, next, 5, &count), TMS_OK);
+	assert_int_equal(count, 0);
+	assert_int_equal(ledger_request_upload(place->ledger, 8, NOW - HOUR, NOW + 1), TMS_OK);
+	assert_int_equal(ledger_next_uploads(place->ledger, true, 0, next, 5, &count), TMS_OK);
+	assert_int_equal(count, 4);
+	assert_int_equal(active(place).uploaded_seq, 0);
+	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
+	assert_int_equal(ledger_next_uploads(place->ledger, true, 0, next, 5, &count), TMS_OK);
+	assert_int_equal(count, 3);
+	free(entries);
+}
+
+static void confirmation_goes_up_and_down(void **state)
+{
+	Place *place = *state;
+	LedgerEntry *entries = append_many(place, 5), read[5];
+	LedgerInfo info = active(place);
+	LedgerCounts counts;
+	int count;
+
+	assert_int_equal(ledger_confirm(place->ledger, &info.ledger, 4), TMS_OK);
+	assert_int_equal(active(place).confirmed, 4);
+	assert_int_equal(ledger_counts(place->ledger, &counts), TMS_OK);
+	assert_int_equal(counts.register_backlog, 1);
+	assert_int_equal(ledger_confirm(place->ledger, &info.ledger, 2), TMS_OK);
+	assert_int_equal(active(place).confirmed, 2);
+	assert_int_equal(ledger_confirm(place->ledger, &info.ledger, 99), TMS_OK);
+	assert_int_equal(active(place).confirmed, 5);
+	assert_int_equal(ledger_read(place->ledger, &info.ledger, 4, read, 5, &count), TMS_OK);
+	assert_int_equal(count, 2);
+	assert_int_equal(read[0].seq, 4);
+	free(entries);
+}
+
+static void forks_are_deterministic(void **state)
+{
+	Place *place = *state;
+	LedgerEntry *entries = append_many(place, 5), entry;
+	TmsUuid old = active(place).ledger, expected;
+	LedgerInfo infos[4], info;
+	int count;
+
+	assert_int_equal(ledger_confirm(place->ledger, &old, 5), TMS_OK);
+	assert_true(tms_ledger_fork_uuid(&old, 4, entries[3].sha256, &expected));
+	assert_int_equal(ledger_fork(place->ledger, &old, 4), TMS_OK);
+	info = active(place);
+	assert_memory_equal(info.ledger.bytes, expected.bytes, TMS_UUID_SIZE);
+	assert_int_equal(info.last_seq, 2);
+	assert_int_equal(info.confirmed, 0);
+	assert_int_equal(ledger_get(place->ledger, &expected, 1, &entry), TMS_OK);
+	assert_string_equal(entry.path, entries[3].path);
+	assert_int_equal(ledger_list(place->ledger, infos, 4, &count), TMS_OK);
+	assert_int_equal(count, 2);
+	assert_true(infos[0].sealed);
+	assert_int_equal(infos[0].last_seq, 3);
+	assert_int_equal(infos[0].confirmed, 3);
+	/* A repeated answer changes nothing; what comes now goes on behind what was moved. */
+	assert_int_equal(ledger_fork(place->ledger, &old, 4), TMS_OK);
+	assert_int_equal(ledger_list(place->ledger, infos, 4, &count), TMS_OK);
+	assert_int_equal(count, 2);
+	assert_int_equal(append(place, "after the fork", &entry), TMS_OK);
+	assert_int_equal(entry.seq, 3);
+	free(entries);
+}
+
+/* Only what is uploaded, confirmed and old enough by both times may go. */
+static void cleans_what_is_safe_and_old(void **state)
+{
+	Place *place = *state;
+	LedgerEntry *entries = append_many(place, 4), next[4];
+	TmsUuid uuid = active(place).ledger;
+	LedgerCounts counts;
+	int64_t dropped;
+	int count;
+
+	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
+	assert_int_equal(ledger_set_uploaded(place->ledger, entries[1].id, NOW), TMS_OK);
+	assert_int_equal(ledger_set_uploaded(place->ledger, entries[3].id, NOW), TMS_OK);
+	assert_int_equal(ledger_confirm(place->ledger, &uuid, 3), TMS_OK);
+	assert_int_equal(ledger_next_cleanable(place->ledger, NOW, 0, next, 4, &count), TMS_OK);
+	assert_int_equal(count, 0);
+	assert_int_equal(ledger_next_cleanable(place->ledger, NOW + 1, 0, next, 4, &count), TMS_OK);
+	assert_int_equal(count, 2);
+	assert_int_equal(next[0].seq, 1);
+	assert_int_equal(ledger_next_cleanable(place->ledger, NOW + 1, next[0].id, next, 4, &count), TMS_OK);
+	assert_int_equal(count, 1);
+	assert_int_equal(next[0].seq, 2);
+	for (int i = 0; i < 2; i++)
+	{
+		assert_int_equal(ledger_cleaning(place->ledger, entries[i].id), TMS_OK);
+		assert_int_equal(cache_remove(place->cache, entries[i].path), TMS_OK);
+		assert_int_equal(ledger_cleaned(place->ledger, entries[i].id), TMS_OK);
+	}
+	assert_int_equal(active(place).cleaned_seq, 2);
+	assert_int_equal(ledger_counts(place->ledger, &counts), TMS_OK);
+	assert_int_equal(counts.cached, 2);
+	assert_int_equal(counts.cached_bytes, entries[2].bytes + entries[3].bytes);
+	/* A prefix, cleaned, below confirmed, and old: entries 1 and 2, but none that is younger than `before`. */
+	assert_int_equal(ledger_trim(place->ledger, NOW, &dropped), TMS_OK);
+	assert_int_equal(dropped, 0);
+	assert_int_equal(ledger_trim(place->ledger, NOW + 1, &dropped), TMS_OK);
+	assert_int_equal(dropped, 2);
+	assert_int_equal(active(place).oldest_seq, 3);
+	free(entries);
+}
+
+static void keeps_the_entry_at_confirmed(void **state)
+{
+	Place *place = *state;
+	LedgerEntry *entries = append_many(place, 2);
+	TmsUuid uuid = active(place).ledger;
+	int64_t dropped;
+
+	for (int i = 0; i < 2; i++)
+	{
+		assert_int_equal(ledger_set_uploaded(place->ledger, entries[i].id, NOW), TMS_OK);
+		assert_int_equal(ledger_confirm(place->ledger, &uuid, 2), TMS_OK);
+		assert_int_equal(ledger_cleaning(place->ledger, entries[i].id), TMS_OK);
+		assert_int_equal(cache_remove(place->cache, entries[i].path), TMS_OK);
+		assert_int_equal(ledger_cleaned(place->ledger, entries[i].id), TMS_OK);
+	}
+	assert_int_equal(ledger_trim(place->ledger, NOW + 1, &dropped), TMS_OK);
+	assert_int_equal(dropped, 1);
+	assert_int_equal(active(place).oldest_seq, 2);
+	free(entries);
+}
+
+static void restarts_where_it_was(void **state)
+{
+	Place *place = *state;
+	LedgerEntry *entries = append_many(place, 3), entry;
+	LedgerInfo before, after;
+	int64_t report_no, next_report_no;
+
+	assert_int_equal(ledger_set_cleaning_period(place->ledger, 7 * 24 * HOUR), TMS_OK);
+	assert_int_equal(ledger_next_report(place->ledger, &report_no), TMS_OK);
+	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
+	/* A deletion that was cut short before the unlink, and one after it. */
+	assert_int_equal(ledger_cleaning(place->ledger, entries[0].id), TMS_OK);
+	before = active(place);
+	close_place(place);
+	open_as(place, "unit-1", MACHINE);
+	after = active(place);
+	assert_memory_equal(after.ledger.bytes, before.ledger.bytes, TMS_UUID_SIZE);
+	assert_int_equal(after.last_seq, 3);
+	assert_int_equal(after.uploaded_seq, 1);
+	assert_int_equal(ledger_cleaning_period(place->ledger), 7 * 24 * HOUR);
+	assert_int_equal(ledger_next_report(place->ledger, &next_report_no), TMS_OK);
+	assert_true(next_report_no > report_no);
+	assert_int_equal(ledger_get_id(place->ledger, entries[0].id, &entry), TMS_OK);
+	assert_true(entry.held);
+
+	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
+	assert_int_equal(ledger_cleaning(place->ledger, entries[0].id), TMS_OK);
+	assert_int_equal(cache_remove(place->cache, entries[0].path), TMS_OK);
+	close_place(place);
+	open_as(place, "unit-1", MACHINE);
+	assert_int_equal(ledger_get_id(place->ledger, entries[0].id, &entry), TMS_OK);
+	assert_false(entry.held);
+	free(entries);
+}
+
+static void copied_disk_begins_a_new_ledger(void **state)
+{
+	Place *place = *state;
+	LedgerEntry *entries = append_many(place, 3), entry;
+	TmsUuid old = active(place).ledger;
+	LedgerInfo infos[4];
+	int count;
+
+	close_place(place);
+	open_as(place, "unit-1", "fedcba9876543210fedcba9876543210");
+	assert_memory_not_equal(active(place).ledger.bytes, old.bytes, TMS_UUID_SIZE);
+	assert_int_equal(append(place, "on the copy", &entry), TMS_OK);
+	assert_int_equal(entry.seq, 1);
+	close_place(place);
+	open_as(place, "unit-2", "fedcba9876543210fedcba9876543210");
+	assert_int_equal(ledger_list(place->ledger, infos, 4, &count), TMS_OK);
+	assert_int_equal(count, 3);
+	assert_true(infos[0].sealed && infos[1].sealed && !infos[2].sealed);
+	assert_int_equal(infos[0].last_seq, 3);
+	free(entries);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(gives_seqs_without_gaps, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(failed_append_uses_up_no_seq, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(threads_share_commits, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(watermarks_follow_uploads, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(upload_requests_are_a_second_queue, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(confirmation_goes_up_and_down, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(forks_are_deterministic, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(cleans_what_is_safe_and_old, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(keeps_the_entry_at_confirmed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(restarts_where_it_was, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(copied_disk_begins_a_new_ledger, set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests_name("ledger", tests, NULL, NULL);
+}
