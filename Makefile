@@ -47,7 +47,7 @@ AGENT_FLAGS := $(filter-out -O2 -D_FORTIFY_SOURCE=2,$(AGENT_FLAGS)) -O1 -fno-omi
 endif
 AGENT_VERSION = -DTMS_VERSION='"$(EXTVERSION)"'
 AGENT_INCLUDES = $(shell pkg-config --cflags libpq)
-AGENT_LIBS = -lcurl -lpq -lsqlite3 -lmicrohttpd -ljansson -linih -lcrypto -lpthread
+AGENT_LIBS = -lcurl -lpq -lsqlite3 -lmicrohttpd -ljansson -lcrypto -lpthread
 AGENT_SOURCES = $(sort $(wildcard agent/*.c))
 AGENT_OBJS = $(AGENT_SOURCES:agent/%.c=$(AGENT_BUILD)/%.o) $(COMMON:%=$(AGENT_BUILD)/common/%.o)
 COMMON_ARCHIVE = $(AGENT_BUILD)/libcommon.a

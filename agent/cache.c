@@ -39,8 +39,8 @@ TmsStatus cache_failed(const char *what, const char *name)
 	char quoted[600];
 	int error = errno;
 
-	log_event(LOG_LEVEL_ERROR, "cache_failed", "what=%s file=%s error=%s", what,
-			  log_quote(name, quoted, sizeof quoted), strerrorname_np(error));
+	log_event(LOG_LEVEL_ERROR, "cache_failed", "what=%s file=%s error=%s", what, log_quote(name, quoted, sizeof quoted),
+			  strerrorname_np(error));
 	return cache_errno_status(error);
 }
 
@@ -357,7 +357,7 @@ TmsStatus cache_read(Cache *cache, const char *path, int *fd, int64_t *size)
 	errno = error;
 	if (file < 0)
 		return error == ENOENT || error == ENOTDIR ? TMS_NOT_FOUND
-			   : error == ELOOP					   ? TMS_INVALID
+			   : error == ELOOP                    ? TMS_INVALID
 												   : cache_failed("open", path);
 	if (fstat(file, &about) != 0 || !S_ISREG(about.st_mode))
 	{

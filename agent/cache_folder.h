@@ -24,7 +24,8 @@ struct Cache
 	atomic_uint serial; /* of names in tmp/ and quarantine/ */
 	atomic_llong quarantine_bytes;
 	pthread_mutex_t lock;
-	char durable[CACHE_DURABLE_MAX][TMS_STORAGE_PATH_SIZE]; /* by lock: folders known to be durable; "" is a free place */
+	char durable[CACHE_DURABLE_MAX]
+				[TMS_STORAGE_PATH_SIZE]; /* by lock: folders known to be durable; "" is a free place */
 	int durable_next; /* by lock: the place that is used next */
 };
 

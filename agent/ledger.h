@@ -107,7 +107,7 @@ extern TMS_CHECKED TmsStatus ledger_set_aside(Ledger *ledger, int64_t id, const 
 
 /* --- registrar --- */
 
-/* All ledgers, oldest first, sealed ones too. */
+/* All ledgers, oldest first, sealed ones too; but for those that are being indexed again and not yet whole. */
 extern TMS_CHECKED TmsStatus ledger_list(Ledger *ledger, LedgerInfo *out, int max, int *count);
 
 /* Entries of one ledger with from_seq <= seq, ascending; seqs the ledger has no entry for are missing from the answer. */
@@ -143,13 +143,16 @@ extern TMS_CHECKED TmsStatus ledger_set_cleaning_period(Ledger *ledger, int64_t 
 /* --- cleaner --- */
 
 /*
- * Entries that are held, uploaded and confirmed, and whose taken_at and captured_at are both before `before`, with
- * id > after_id, ascending.
+ * Entries that are held, uploaded and confirmed, and whose taken_at and captured_at are both before `before`: oldest first,
+ * by taken_at, from the one behind after_id on (0: from the oldest).
  */
 extern TMS_CHECKED TmsStatus ledger_next_cleanable(Ledger *ledger, int64_t before, int64_t after_id, LedgerEntry *out,
 												   int max, int *count);
 
-/* Journals that the file is about to be unlinked, and that it is gone. A file found gone at start is finished by itself. */
+/*
+ * Journals that the file is about to be unlinked, and that it is gone. A file found gone at start is finished by itself.
+ * ledger_cleaning says TMS_NOT_FOUND, and the file must stay, unless the entry is held, uploaded and confirmed right then.
+ */
 extern TMS_CHECKED TmsStatus ledger_cleaning(Ledger *ledger, int64_t id);
 extern TMS_CHECKED TmsStatus ledger_cleaned(Ledger *ledger, int64_t id);
 

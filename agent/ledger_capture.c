@@ -253,7 +253,10 @@ static TmsStatus run_cleaning(Ledger *ledger, LedgerJob *job)
 {
 	const Change *change = job->argument;
 
-	return ledger_db_run(&ledger->write, ledger_db_bind(&ledger->write, SQL_CAPTURE_CLEANING, "i", change->id));
+	TmsStatus status =
+		ledger_db_run(&ledger->write, ledger_db_bind(&ledger->write, SQL_CAPTURE_CLEANING, "i", change->id));
+
+	return status == TMS_OK && sqlite3_changes(ledger->write.handle) == 0 ? TMS_NOT_FOUND : status;
 }
 
 TmsStatus ledger_cleaning(Ledger *ledger, int64_t id)

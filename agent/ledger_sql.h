@@ -181,7 +181,8 @@ static const char *const ledger_sql[SQL_COUNT] = {
 	[SQL_CAPTURE_REQUEST] = "UPDATE capture SET uploaded_at = 0, requested = 1 WHERE id > ?1 AND id <= ?2 AND held = 1"
 							" AND aside IS NULL AND captured_at >= ?3 AND captured_at < ?4 RETURNING ledger, seq",
 	[SQL_CAPTURE_MAX_ID] = "SELECT coalesce(max(id), 0) FROM capture",
-	[SQL_CAPTURE_CLEANING] = "UPDATE capture SET cleaning = 1 WHERE id = ?1",
+	[SQL_CAPTURE_CLEANING] = "UPDATE capture SET cleaning = 1 WHERE id = ?1 AND held = 1 AND uploaded_at > 0 AND seq <="
+							 " (SELECT l.confirmed FROM ledger l WHERE l.no = capture.ledger AND l.building = 0)",
 	[SQL_CAPTURE_CLEANED] = "UPDATE capture SET held = 0, cleaning = 0, requested = 0 WHERE id = ?1",
 	[SQL_CAPTURE_NOT_CLEANING] = "UPDATE capture SET cleaning = 0 WHERE id = ?1",
 	[SQL_CAPTURE_LIST_CLEANING] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE c.cleaning = 1 ORDER BY c.id LIMIT ?1",

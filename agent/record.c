@@ -191,7 +191,7 @@ static TmsStatus add_attributes(Record *record, json_t *members, char error[RECO
 	if (!object || !members)
 		status = refuse(error, attributes, "out of memory");
 	else
-		json_object_foreach(members, name, value)
+		json_object_foreach (members, name, value)
 		{
 			if (name[0] == '\0' || strlen(name) > ATTRIBUTE_NAME_MAX)
 				status = refuse(error, name, "not a name for an attribute");
@@ -284,7 +284,7 @@ static TmsStatus set_json_field(Record *record, TmsField field, json_t *value, c
 		return set_time_text(record, text, len < (int) sizeof text ? (size_t) len : 0, error);
 	}
 	return refuse(error, rule->name, "not a %s",
-				  rule->kind == TMS_KIND_INT	? "whole number"
+				  rule->kind == TMS_KIND_INT    ? "whole number"
 				  : rule->kind == TMS_KIND_TIME ? "time"
 												: "text");
 }
@@ -295,7 +295,7 @@ static TmsStatus take_members(Record *record, json_t *object, json_t *others, ch
 	const char *name;
 	json_t *value;
 
-	json_object_foreach(object, name, value)
+	json_object_foreach (object, name, value)
 	{
 		TmsField field = tms_field_by_name(name);
 		TmsStatus status = TMS_OK;
@@ -371,8 +371,7 @@ TmsStatus record_to_json(const Record *record, char *out, size_t size)
 		failed |= json_object_set_new(object, tms_field_rules[TMS_FIELD_EVENT_ID].name, json_string(uuid));
 	}
 	if (record->attributes[0])
-		failed |=
-			json_object_set_new(object, tms_field_rules[TMS_FIELD_ATTRIBUTES].name, load_attributes(record));
+		failed |= json_object_set_new(object, tms_field_rules[TMS_FIELD_ATTRIBUTES].name, load_attributes(record));
 	if (!failed)
 	{
 		len = json_dumpb(object, out, size - 1, JSON_COMPACT);

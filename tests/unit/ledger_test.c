@@ -317,6 +317,9 @@ static void cleans_what_is_safe_and_old(void **state)
 	assert_int_equal(ledger_next_cleanable(place->ledger, NOW + 1, next[0].id, next, 4, &count), TMS_OK);
 	assert_int_equal(count, 1);
 	assert_int_equal(next[0].seq, 2);
+	/* Not uploaded, not confirmed: asked again right before the unlink. */
+	assert_int_equal(ledger_cleaning(place->ledger, entries[2].id), TMS_NOT_FOUND);
+	assert_int_equal(ledger_cleaning(place->ledger, entries[3].id), TMS_NOT_FOUND);
 	for (int i = 0; i < 2; i++)
 	{
 		assert_int_equal(ledger_cleaning(place->ledger, entries[i].id), TMS_OK);
