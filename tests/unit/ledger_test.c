@@ -370,9 +370,10 @@ static void restarts_where_it_was(void **state)
 	assert_int_equal(ledger_set_cleaning_period(place->ledger, 7 * 24 * HOUR), TMS_OK);
 	assert_int_equal(ledger_next_report(place->ledger, &report_no), TMS_OK);
 	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
+	before = active(place);
+	assert_int_equal(ledger_confirm(place->ledger, &before.ledger, 1), TMS_OK);
 	/* A deletion that was cut short before the unlink, and one after it. */
 	assert_int_equal(ledger_cleaning(place->ledger, entries[0].id), TMS_OK);
-	before = active(place);
 	close_place(place);
 	open_as(place, "unit-1", MACHINE);
 	after = active(place);
