@@ -58,10 +58,9 @@ bool tms_sha256(const void *data, size_t len, uint8_t out[TMS_SHA256_SIZE])
 
 bool tms_hmac_sha256(const void *key, size_t key_len, const void *data, size_t len, uint8_t out[TMS_SHA256_SIZE])
 {
-	/* OpenSSL takes a NULL key for "the key of the call before", so an empty key needs an address. */
 	if (key_len > INT_MAX)
 		return false;
-	return HMAC(EVP_sha256(), key_len > 0 ? key : "", (int) key_len, data, len, out, NULL) != NULL;
+	return HMAC(EVP_sha256(), key, (int) key_len, data, len, out, NULL) != NULL;
 }
 
 void tms_hex_format(const uint8_t *bytes, size_t count, char *out)
