@@ -15,8 +15,10 @@ typedef struct BackoffSchedule
 	int64_t most; /* longest wait */
 } BackoffSchedule;
 
-/* A peer that is away or busy, and one that refuses: somebody has to change something, so asking often is of no use. */
+/* A peer that is away or busy: half a second to a minute. */
 extern const BackoffSchedule backoff_away;
+
+/* Something that is refused until somebody changes something: 5 seconds to 10 minutes. */
 extern const BackoffSchedule backoff_refused;
 
 /* One thing that may fail; all zero: no failure. */

@@ -26,8 +26,12 @@
 /* How long the thread waits at most before it looks for new entries. */
 #define TICK (CLOCK_SECOND / 4)
 
-/* So many failures of single entries in a row, and it is no longer the entries. */
+/*
+ * So many failures of single entries in a row, and it may be no longer the entries. Or it may: then one that fails for
+ * itself is passed every ten seconds at worst.
+ */
 #define FAILURES_IN_A_ROW 3
+static const BackoffSchedule doubtful = {CLOCK_SECOND / 2, 10 * CLOCK_SECOND};
 
 /* One upload under way. */
 typedef struct Upload
@@ -55,20 +59,18 @@ typedef struct Uploader
 	Backoff backoff; /* counts only while failing */
 } Uploader;
 
-/* What an outcome other than success means. */
+/* What an outcome that may be the entry's own fault means for it. UPLOAD_AWAY is not, and has no rule. */
 typedef struct OutcomeRule
 {
 	const char *event; /* in the log */
 	const BackoffSchedule *schedule;
-	bool alone; /* may be this entry's own fault, so that others are tried before it comes again */
 } OutcomeRule;
 
 static const OutcomeRule outcome_rules[UPLOAD_OUTCOME_COUNT] = {
-	[UPLOAD_ABSENT] = {"upload_not_kept", &backoff_refused, true},
-	[UPLOAD_DIFFERENT] = {"upload_not_kept", &backoff_refused, true},
-	[UPLOAD_AWAY] = {"image_center_away", &backoff_away, false},
-	[UPLOAD_BUSY] = {"upload_failed", &backoff_away, true},
-	[UPLOAD_REFUSED] = {"upload_refused", &backoff_refused, true},
+	[UPLOAD_ABSENT] = {"upload_not_kept", &backoff_refused},
+	[UPLOAD_DIFFERENT] = {"upload_not_kept", &backoff_refused},
+	[UPLOAD_BUSY] = {"upload_failed", &backoff_away},
+	[UPLOAD_REFUSED] = {"upload_refused", &backoff_refused},
 };
 
 /* --- the image center as a whole --- */
@@ -105,9 +107,9 @@ static void center_failed(Uploader *uploader, const Upload *upload, const Upload
 	uploader->failures_in_a_row++;
 	if (uploader->failing && upload->started_at < uploader->failing_since)
 		return;
-	if (!uploader->failing && rule->alone && uploader->failures_in_a_row < FAILURES_IN_A_ROW)
+	if (!uploader->failing && rule->schedule != NULL && uploader->failures_in_a_row < FAILURES_IN_A_ROW)
 		return;
-	backoff_fail(&uploader->backoff, rule->schedule, now);
+	backoff_fail(&uploader->backoff, rule->schedule != NULL ? &doubtful : &backoff_away, now);
 	if (!uploader->failing)
 		uploader->failing_since = now;
 	log_event(LOG_LEVEL_WARNING, "image_center_failing", "reason=%s since_seconds=%" PRId64 " retry_in_ms=%" PRId64,
@@ -217,7 +219,7 @@ static void upload_failed(Uploader *uploader, Upload *upload, const UploadResult
 		return;
 	}
 	center_failed(uploader, upload, result, now);
-	if (!rule->alone)
+	if (rule->schedule == NULL)
 	{
 		uploader_queue_again(uploader->queue, upload->id, now);
 		return;
