@@ -69,20 +69,9 @@ static bool old_enough(const Sweep *sweep, const LedgerEntry *entry, int64_t sto
 }
 
 /*
- * May it still be cleaned? What the ledger said may be some seconds old, and the path center may have been restored.
- * Asks for what comes after the entry before this one.
+ * Journals, unlinks, journals. The ledger asks once more, right then, whether the entry is uploaded and confirmed. A
+ * failure is told where it happens and leaves the file for a later sweep.
  */
-static bool still_cleanable(Cleaner *cleaner, const Sweep *sweep, const LedgerEntry *entry)
-{
-	LedgerEntry now;
-	int count;
-
-	return ledger_next_cleanable(cleaner->context.ledger, sweep->before, cleaner->after_id, &now, 1, &count) ==
-			   TMS_OK &&
-		   count == 1 && now.id == entry->id;
-}
-
-/* Journals, unlinks, journals. A failure is told where it happens and leaves the file for a later sweep. */
 static bool remove_file(Cleaner *cleaner, const LedgerEntry *entry)
 {
 	return ledger_cleaning(cleaner->context.ledger, entry->id) == TMS_OK &&
@@ -112,7 +101,12 @@ static void clean_safe(Cleaner *cleaner, Sweep *sweep, const LedgerEntry *entry,
 			end_sweep(cleaner, sweep, "the image center's clock is behind the agent's: nothing is cleaned early");
 		return;
 	}
-	if (!still_cleanable(cleaner, sweep, entry) || !remove_file(cleaner, entry))
+	if (ledger_cleaning_period(cleaner->context.ledger) != sweep->period)
+	{
+		sweep->ended = true; /* the next one begins with the new period */
+		return;
+	}
+	if (!remove_file(cleaner, entry))
 		return;
 	sweep->cleaned++;
 	log_event(LOG_LEVEL_DEBUG, "cleaned", "seq=%" PRId64 " path=%s taken_at=%" PRId64 " period_seconds=%" PRId64,

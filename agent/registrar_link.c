@@ -13,9 +13,11 @@
 #include "registrar_lookup.h"
 #include "worker.h"
 
-#define CONNECT_TIMEOUT \
-	(10 * CLOCK_SECOND) /* a place, unless connect_timeout says otherwise; and the look-up of names */
-#define CALL_TIMEOUT (60 * CLOCK_SECOND)
+/* For one place, unless connect_timeout says otherwise, and for the look-up of names. */
+#define CONNECT_TIMEOUT (10 * CLOCK_SECOND)
+
+/* Longer than the statement timeout of the role: the server is to give up first, because it says why. */
+#define CALL_TIMEOUT (90 * CLOCK_SECOND)
 
 #define PARAMETERS_MAX 80 /* libpq knows about 45 */
 
