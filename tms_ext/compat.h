@@ -136,7 +136,7 @@ static inline void tms_executor_run(QueryDesc *desc, uint64 rows)
 #define tms_on_shmem_request(function, previous) ((previous) = shmem_request_hook, shmem_request_hook = (function))
 #else
 typedef void (*shmem_request_hook_type)(void);
-#define tms_on_shmem_request(function, previous) ((previous) = NULL, (function)())
+#define tms_on_shmem_request(function, previous) ((previous) = NULL, (function) ())
 #endif
 
 #endif
