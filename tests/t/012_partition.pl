@@ -88,6 +88,17 @@ $reader->query_safe('COMMIT');
 $dropping->finish;
 is("$answer$error", "1\n", 'and succeeds once the reader has ended');
 
+# --- the nightly care of closed days, as docs/sql-reference.md has it ---
+my ($script) = read_file(($ENV{TMS_SRC} // '.') . '/docs/sql-reference.md') =~ /psql -X -d tms <<'SQL'\n(.*?)\n    SQL\n/s;
+my $day = $node->sql("SELECT partition FROM tms.capture_partitions() WHERE until <= now() AND until > now() - interval '1 day'");
+my $frozen = "SELECT age(relfrozenxid) FROM pg_class WHERE oid = '$day'::regclass";
+my $index = "SELECT min(indexrelid::bigint) FROM pg_index WHERE indrelid = '$day'::regclass";
+my ($age, $oid) = ($node->sql($frozen), $node->sql($index));
+$node->sql($script);
+cmp_ok($node->sql($frozen), '<', $age, 'yesterday is frozen');
+cmp_ok($node->sql($index), '>', $oid, 'its indexes are new');
+is($node->sql('SELECT count(*) FROM pg_index WHERE NOT indisvalid'), 0, 'and whole');
+
 # --- where the table is, its days are; nobody's session settings matter ---
 my $place = PostgreSQL::Test::Utils::tempdir;
 $node->sql("CREATE TABLESPACE disk LOCATION '$place'");
