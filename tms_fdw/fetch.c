@@ -242,8 +242,8 @@ static void fail_by_curl(Job *job, CURLcode code)
 						duration(job->connect_timeout));
 	else if (code == CURLE_COULDNT_CONNECT && job->no_socket != NULL)
 		tms_answer_fail(answer, TMS_FETCH_REFUSED, "%s", job->no_socket);
-	else if (job->fetch.bytes < Max(answer->expected_bytes, answer->announced_bytes))
-		tms_answer_fail_by_size(answer);
+	else if (job->fetch.status == 200 && job->fetch.bytes < Max(answer->expected_bytes, answer->announced_bytes))
+		tms_answer_fail_by_size(answer, job->fetch.bytes);
 	curl_easy_getinfo(job->easy, CURLINFO_OS_ERRNO, &os_error);
 	for (i = 0; i < lengthof(reasons); i++)
 		if (reasons[i].code == code)

@@ -48,7 +48,7 @@ static int64 allowed_bytes(const TmsAnswer *answer)
 	return answer->expected_bytes >= 0 ? Min(answer->expected_bytes, answer->max_bytes) : answer->max_bytes;
 }
 
-void tms_answer_fail_by_size(TmsAnswer *answer)
+void tms_answer_fail_by_size(TmsAnswer *answer, int64 bytes)
 {
 	int64 expected = answer->expected_bytes >= 0 ? answer->expected_bytes : answer->announced_bytes;
 
@@ -57,9 +57,8 @@ void tms_answer_fail_by_size(TmsAnswer *answer)
 	else if (answer->announced_bytes > allowed_bytes(answer))
 		tms_answer_fail(answer, TMS_FETCH_WRONG_SIZE, INT64_FORMAT " bytes instead of %s" INT64_FORMAT,
 						answer->announced_bytes, answer->expected_bytes >= 0 ? "" : "at most ", allowed_bytes(answer));
-	else if (answer->fetch->bytes < expected)
-		tms_answer_fail(answer, TMS_FETCH_WRONG_SIZE, INT64_FORMAT " of " INT64_FORMAT " bytes", answer->fetch->bytes,
-						expected);
+	else if (bytes < expected)
+		tms_answer_fail(answer, TMS_FETCH_WRONG_SIZE, INT64_FORMAT " of " INT64_FORMAT " bytes", bytes, expected);
 	else
 		tms_answer_fail(answer, TMS_FETCH_WRONG_SIZE, "more than " INT64_FORMAT " bytes", allowed_bytes(answer));
 }
@@ -124,7 +123,7 @@ static bool reserve_body(TmsAnswer *answer, size_t len)
 
 	if (needed > allowed_bytes(answer))
 	{
-		tms_answer_fail_by_size(answer);
+		tms_answer_fail_by_size(answer, needed);
 		return false;
 	}
 	if (fetch->body != NULL && needed <= answer->capacity)
@@ -168,7 +167,7 @@ bool tms_answer_body(TmsAnswer *answer, const char *data, size_t len)
 	{
 		answer->html = answer->html || begins_like_html(data, len);
 		if (answer->announced_bytes > allowed_bytes(answer))
-			tms_answer_fail_by_size(answer);
+			tms_answer_fail_by_size(answer, answer->announced_bytes);
 	}
 	if (fetch->outcome != TMS_FETCH_RUNNING || !reserve_body(answer, len))
 		return false;
@@ -191,7 +190,7 @@ void tms_answer_judge(TmsAnswer *answer, bool complete)
 	if (fetch->outcome != TMS_FETCH_RUNNING || !complete)
 		return;
 	if (answer->expected_bytes >= 0 && fetch->bytes != answer->expected_bytes)
-		tms_answer_fail_by_size(answer);
+		tms_answer_fail_by_size(answer, fetch->bytes);
 	else if (!tms_sha256_final(answer->digest, sha256))
 		tms_answer_fail(answer, TMS_FETCH_NO_MEMORY, "SHA-256 could not be computed");
 	else if (answer->expects_sha256 && memcmp(sha256, answer->expected_sha256, TMS_SHA256_SIZE) != 0)

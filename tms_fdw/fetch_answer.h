@@ -36,8 +36,8 @@ extern bool tms_answer_body(TmsAnswer *answer, const char *data, size_t len);
 extern void tms_answer_fail(TmsAnswer *answer, TmsFetchOutcome outcome, const char *format, ...)
 	pg_attribute_printf(3, 4);
 
-/* The body is shorter or longer than it should be: notes the failure. */
-extern void tms_answer_fail_by_size(TmsAnswer *answer);
+/* The body has, or would have, this many bytes, which is not what it should have: notes the failure. */
+extern void tms_answer_fail_by_size(TmsAnswer *answer, int64 bytes);
 
 /* The exchange ended, `complete` or broken off: gives it its outcome if it can; a broken one with status 200 has none yet. */
 extern void tms_answer_judge(TmsAnswer *answer, bool complete);
