@@ -166,6 +166,7 @@ Datum tms_probe_devices(PG_FUNCTION_ARGS)
 {
 	FuncCallContext *call;
 	Probes *all;
+	Datum row;
 
 	if (SRF_IS_FIRSTCALL())
 	{
@@ -185,5 +186,7 @@ Datum tms_probe_devices(PG_FUNCTION_ARGS)
 	all = call->user_fctx;
 	if (call->call_cntr >= (uint64) all->n)
 		SRF_RETURN_DONE(call);
-	SRF_RETURN_NEXT(call, HeapTupleGetDatum(probe_row(call->tuple_desc, &all->probes[call->call_cntr])));
+	/* SRF_RETURN_NEXT counts before it looks at its argument. */
+	row = HeapTupleGetDatum(probe_row(call->tuple_desc, &all->probes[call->call_cntr]));
+	SRF_RETURN_NEXT(call, row);
 }
