@@ -3,9 +3,7 @@ use strict;
 use warnings;
 
 use File::Path qw(make_path);
-use IO::Socket::INET;
 use MIME::Base64 qw(encode_base64);
-use Socket;
 use Test::More;
 use Tms::Agent;
 use Tms::Store;
@@ -94,9 +92,8 @@ is_deeply(not_stored($agent, $later, sub { $store->file(@_) }), [], 'byte for by
 my @workers = split ' ', `ps -o pid= --ppid $store->{pid}`;
 kill 'STOP', $store->{pid}, @workers;
 $later = post_all($agent, map { jpeg("stopped $_", 300_000) } 1 .. 10);
-ok(poll_until(
-		sub { my $lines = `ss -Htn state established dport = :$store->{port} 2>/dev/null`; $lines =~ /\S/ },
-		'a connection'), 'the image center hangs with uploads under way');
+ok(poll_until(sub { connections_to($store->{port}, 'established') }, 'a connection'),
+	'the image center hangs with uploads under way');
 stops_at_once($agent, 'image center hangs');
 kill 'CONT', $store->{pid}, @workers;
 $agent->start;
@@ -105,21 +102,10 @@ is_deeply(not_stored($agent, $later, sub { $store->file(@_) }), [], 'byte for by
 
 # --- nobody answers a connection at all: a full backlog drops it ---
 {
-	my $deaf = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1) or die "listen: $!";
-	listen($deaf, 0);
-	my @waiting;
-	for (1 .. 4)
-	{
-		socket(my $socket, PF_INET, SOCK_STREAM, 0) or die "socket: $!";
-		IO::Handle::blocking($socket, 0);
-		connect($socket, pack_sockaddr_in($deaf->sockport, inet_aton('127.0.0.1')));
-		push @waiting, $socket;
-	}
-	my $lost = new_agent('up-2', 'http://127.0.0.1:' . $deaf->sockport . '/captures')->start;
+	my $deaf = deaf_listener();
+	my $lost = new_agent('up-2', "http://127.0.0.1:$deaf->{port}/captures")->start;
 	post_all($lost, jpeg('into the void'));
-	ok(poll_until(
-			sub { my $lines = `ss -Htn state syn-sent dport = :${\ $deaf->sockport}`; $lines =~ /\S/ },
-			'a SYN without an answer'), 'packets vanish');
+	ok(poll_until(sub { connections_to($deaf->{port}, 'syn_sent') }, 'a SYN without an answer'), 'packets vanish');
 	stops_at_once($lost, 'packets vanish');
 }
 

@@ -12,7 +12,8 @@ use Time::HiRes qw(time);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(free_port poll_until wait_for_port write_file read_file jpeg truncated_jpeg http sha256_hex);
+our @EXPORT = qw(free_port poll_until wait_for_port deaf_listener connections_to write_file read_file jpeg truncated_jpeg http
+  sha256_hex);
 
 # A TCP port that nobody else uses.
 sub free_port
@@ -44,6 +45,29 @@ sub wait_for_port
 	return poll_until(
 		sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port, Timeout => 1) },
 		"port $port");
+}
+
+# A loopback port that answers no connection, as if packets vanished: {port}; lasts as long as what is returned. The queue
+# of connections nobody accepts is full, so that the kernel drops further ones.
+sub deaf_listener
+{
+	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1) or die "listen: $!";
+	listen($listener, 0) or die "listen: $!";
+	my @waiting;
+	for (1 .. 4)
+	{
+		my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $listener->sockport, Blocking => 0);
+		push @waiting, $socket;
+	}
+	return { port => $listener->sockport, listener => $listener, waiting => \@waiting };
+}
+
+# Number of connections to a loopback port that are 'established' or wait for an answer ('syn_sent').
+sub connections_to
+{
+	my ($port, $state) = @_;
+	my $pattern = sprintf(': [0-9A-F:]+ 0100007F:%04X %s ', $port, { established => '01', syn_sent => '02' }->{$state});
+	return scalar(() = read_file('/proc/net/tcp') =~ /$pattern/g);
 }
 
 sub write_file
