@@ -27,7 +27,8 @@ struct UploadClient
 {
 	const Config *config;
 	CURLM *multi;
-	struct Attempt *attempts; /* all under way */
+	struct Attempt *attempts; /* all under way, or ended and not yet taken by upload_next */
+	int count; /* of them */
 };
 
 /* One attempt under way. */
@@ -95,6 +96,7 @@ static void attempt_end(Attempt *attempt)
 	while (*link != attempt)
 		link = &(*link)->next;
 	*link = attempt->next;
+	attempt->client->count--;
 	curl_multi_remove_handle(attempt->client->multi, attempt->easy);
 	attempt_free(attempt);
 }
@@ -273,6 +275,7 @@ TmsStatus upload_start(UploadClient *client, UploadMethod method, const UploadOb
 	}
 	attempt->next = client->attempts;
 	client->attempts = attempt;
+	client->count++;
 	return TMS_OK;
 }
 
@@ -281,8 +284,10 @@ void upload_wait(UploadClient *client, int stop_fd, int64_t micros)
 	struct curl_waitfd stop = {.fd = stop_fd, .events = CURL_WAIT_POLLIN};
 	int running;
 
-	/* Perform first, so that what was just started is on its way before the wait. */
+	/* Perform first, so that what was just started is on its way before the wait. It may even have ended by then. */
 	curl_multi_perform(client->multi, &running);
+	if (running < client->count)
+		return;
 	curl_multi_poll(client->multi, &stop, 1, worker_poll_timeout(micros), NULL);
 	curl_multi_perform(client->multi, &running);
 }
