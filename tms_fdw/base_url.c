@@ -62,7 +62,7 @@ const char *tms_base_url_fault(const char *url)
 	if (!skip_port(&at))
 		return "has a port outside 1 to 65535";
 	if (*at != '\0' && *at != '/')
-		return "has no valid host";
+		return "has something between host or port and path";
 	if (at[strspn(at, PATH_CHARS)] != '\0')
 		return "has a character that must be percent-encoded";
 	return NULL;

@@ -416,15 +416,16 @@ static void finish_overdue(void)
 	}
 }
 
-/* One round: waits for something to happen and works on it. */
-static void drive(void)
+/* One round: works on what has happened, with `block` after waiting for it. */
+static void drive(bool block)
 {
 	TmsPollEvent events[32];
 	CURLMcode code;
 	int n_events;
 
-	set_alarm();
-	n_events = tms_poller_wait(&engine.poller, events, lengthof(events));
+	if (block)
+		set_alarm();
+	n_events = tms_poller_wait(&engine.poller, events, lengthof(events), block);
 	code = run_curl(events, n_events);
 	finish_completed();
 	finish_overdue();
@@ -591,7 +592,15 @@ void tms_fetch_wait(TmsFetchGroup *group)
 		return;
 	forgive_pause();
 	while (dlist_is_empty(&group->ended))
-		drive();
+		drive(true);
+}
+
+void tms_fetch_go_on(void)
+{
+	if (engine.n_running == 0)
+		return;
+	forgive_pause();
+	drive(false);
 }
 
 void tms_fetch_end(TmsFetch *fetch)

@@ -73,6 +73,9 @@ extern TmsFetch *tms_fetch_next(TmsFetchGroup *group);
 /* Drives all requests until one of the group has ended (at once when none runs). Raises the error of a pending cancel. */
 extern void tms_fetch_wait(TmsFetchGroup *group);
 
+/* Works on what has happened to any request so far, without waiting. Raises the error of a pending cancel. */
+extern void tms_fetch_go_on(void);
+
 /* Ends a request, running or not, and frees it and its body. */
 extern void tms_fetch_end(TmsFetch *fetch);
 

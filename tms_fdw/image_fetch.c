@@ -41,6 +41,7 @@ typedef struct Image
 	TmsOrigin sources[TMS_ORIGIN_COUNT]; /* in the order in which to ask */
 	int n_sources;
 	int next_source; /* the one asked now, or to be asked next */
+	bool counted; /* against tms.max_images */
 	bool asked_again; /* the same source once more, after nobody had driven the engine */
 	bool failed_over;
 	int64 admitted_bytes; /* of the budget; 0: not admitted yet */
@@ -346,13 +347,19 @@ static void send_waiting(TmsImageSet *set, Image *wanted)
 
 /* --- what others call --- */
 
-/* Counts an image against tms.max_images; a statement may have any number of scans and calls. */
-static void count_image(void)
+/*
+ * Counts an image against tms.max_images when it is first wanted: what was looked ahead for and is never wanted does not
+ * count. A statement may have any number of scans and calls.
+ */
+static void count_image(Image *image)
 {
 	static TimestampTz statement = 0;
 	static int64 n_images = 0;
 	TimestampTz this_statement = GetCurrentStatementStartTimestamp();
 
+	if (image->counted)
+		return;
+	image->counted = true;
 	if (statement != this_statement)
 	{
 		statement = this_statement;
@@ -395,16 +402,13 @@ static const char *refusal(const TmsImageSet *set, const TmsImageRequest *reques
 
 TmsImage *tms_image_submit(TmsImageSet *set, const TmsImageRequest *request)
 {
-	Image *image;
-	const char *why;
+	Image *image = MemoryContextAllocZero(set->context, sizeof(Image));
+	const char *why = refusal(set, request);
 
-	count_image();
-	image = MemoryContextAllocZero(set->context, sizeof(Image));
 	image->request = *request;
 	if (request->path != NULL)
 		image->request.path = MemoryContextStrdup(set->context, request->path);
 	dlist_push_tail(&set->waiting, &image->node);
-	why = refusal(set, request);
 	if (why == NULL)
 		plan_sources(set, image);
 	else
@@ -415,24 +419,32 @@ TmsImage *tms_image_submit(TmsImageSet *set, const TmsImageRequest *request)
 	return &image->public;
 }
 
+static void take_ended(TmsImageSet *set)
+{
+	TmsFetch *fetch;
+
+	while ((fetch = tms_fetch_next(set->fetches)) != NULL)
+		attempt_ended(set, fetch->owner);
+}
+
 void tms_image_wait(TmsImageSet *set, TmsImage *public)
 {
 	Image *image = (Image *) public;
 
+	count_image(image);
+	send_waiting(set, image);
 	while (public->state != TMS_IMAGE_SETTLED)
 	{
-		int64 begin;
-		TmsFetch *fetch;
+		int64 begin = tms_poller_clock();
 
-		send_waiting(set, image);
-		if (public->state == TMS_IMAGE_SETTLED)
-			break;
-		begin = tms_poller_clock();
 		tms_fetch_wait(set->fetches);
 		set->counters->wait_us += tms_poller_clock() - begin;
-		while ((fetch = tms_fetch_next(set->fetches)) != NULL)
-			attempt_ended(set, fetch->owner);
+		take_ended(set);
+		send_waiting(set, image);
 	}
+	/* The others make their way while the caller works on this one. */
+	tms_fetch_go_on();
+	take_ended(set);
 	if (public->image == NULL && set->options->on_unavailable == TMS_UNAVAILABLE_ERROR)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR),

@@ -59,14 +59,12 @@ typedef struct TmsImageSet TmsImageSet;
 extern TmsImageSet *tms_image_set_create(MemoryContext parent, const TmsServerOptions *options,
 										 TmsFetchCounters *counters);
 
-/*
- * Adds an image; copies the request. Counts it against tms.max_images, which holds for all sets of a statement together
- * (error 54000 with a hint). Never blocks.
- */
+/* Adds an image; copies the request. Never blocks. */
 extern TmsImage *tms_image_submit(TmsImageSet *set, const TmsImageRequest *request);
 
 /*
- * Runs the set until this image is settled. Cancellable: raises the query's own cancel or timeout error. With
+ * Runs the set until this image is settled. Counts it (once) against tms.max_images, which holds for all sets of a statement
+ * together: error 54000 with a hint. Cancellable: raises the query's own cancel or timeout error. With
  * on_unavailable = error raises 58000 (or better) naming every source that failed.
  */
 extern void tms_image_wait(TmsImageSet *set, TmsImage *image);

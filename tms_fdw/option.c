@@ -41,7 +41,7 @@ typedef enum OptionKind
 	OPTION_DURATION, /* int, milliseconds */
 	OPTION_SIZE, /* int64, bytes */
 	OPTION_ENUM,
-	OPTION_URL,
+	OPTION_URL, /* not shown when it is refused: it may hold a password */
 	OPTION_FILE, /* absolute path; superusers only */
 	OPTION_TEXT,
 	OPTION_SECRET, /* a text that no message shows */
@@ -192,7 +192,7 @@ static const char *option_nearest(const char *name, Oid catalog)
 	{
 		int distance;
 
-		if (options[i].catalog != catalog)
+		if (options[i].catalog != catalog || options[i].kind == OPTION_LATER)
 			continue;
 		distance = varstr_levenshtein_less_equal(name, strlen(name), options[i].name, strlen(options[i].name), 1, 1, 1,
 												 best, true);
@@ -213,7 +213,7 @@ static const char *option_list(Oid catalog)
 	initStringInfo(&names);
 	for (i = 0; i < lengthof(options); i++)
 	{
-		if (options[i].catalog == catalog)
+		if (options[i].catalog == catalog && options[i].kind != OPTION_LATER)
 			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", options[i].name);
 	}
 	return names.data;
@@ -236,7 +236,7 @@ static void refuse_unknown(const char *name, Oid catalog)
 
 static void refuse_value(const Option *option, const char *value, const char *why)
 {
-	if (option->kind == OPTION_SECRET)
+	if (option->kind == OPTION_SECRET || option->kind == OPTION_URL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("invalid value for option \"%s\"", option->name), errdetail("The value %s.", why)));
 	ereport(ERROR,
@@ -305,7 +305,6 @@ static const char *read_url(const Option *option, const char *value)
 {
 	const char *fault = tms_base_url_fault(read_text(option, value));
 
-	/* The value is not shown: what is refused may hold a password. */
 	if (fault != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("invalid value for option \"%s\"", option->name), errdetail("The URL %s.", fault),

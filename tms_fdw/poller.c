@@ -104,14 +104,14 @@ static int take_ready(TmsPoller *poller, TmsPollEvent *events, int max, bool *wo
 	return n;
 }
 
-int tms_poller_wait(TmsPoller *poller, TmsPollEvent *events, int max)
+int tms_poller_wait(TmsPoller *poller, TmsPollEvent *events, int max, bool block)
 {
 	bool woken;
 	int n;
 
 	CHECK_FOR_INTERRUPTS();
 	n = take_ready(poller, events, max, &woken);
-	if (!woken)
+	if (block && !woken)
 	{
 		int reason = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH,
 									   poller->epoll_fd, 0, tms_wait_event());
