@@ -125,7 +125,7 @@ unlike($err, qr/expires|sig=|127\.0\.0\.1|http:/, 'and no URL');
 $cluster->sql("ALTER SERVER image_center OPTIONS (SET url 'http://169.254.169.254/latest')");
 is(reason($good, 'image_center'), 'address refused', 'link-local addresses are refused');
 $cluster->sql("ALTER SERVER image_center OPTIONS (SET url 'http://[::ffff:169.254.169.254]/latest')");
-is(reason($good, 'image_center'), 'address refused', 'also in IPv6 clothes');
+like(reason($good, 'image_center'), qr/^(address refused|host name not found)$/, 'also in IPv6 clothes'); # the latter without IPv6
 $cluster->sql("ALTER SERVER image_center OPTIONS (SET url 'http://0.0.0.0:@{[ $gate->{port} ]}/x')");
 is(reason($good, 'image_center'), 'address refused', 'and the unspecified one, which would be this machine');
 $cluster->sql("ALTER SERVER image_center OPTIONS (SET url 'http://no-such-host.invalid/x')");
