@@ -15,10 +15,10 @@
 /* Prints conditions as the server prints a node's Filter. */
 static void show_conditions(const char *label, List *conditions, ForeignScanState *node, ExplainState *es)
 {
-	bool prefix = list_length(es->rtable) > 1 || es->verbose;
 	List *context = set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, NIL);
 
-	ExplainPropertyText(label, deparse_expression((Node *) make_ands_explicit(conditions), context, prefix, false), es);
+	ExplainPropertyText(label, deparse_expression((Node *) make_ands_explicit(conditions), context, es->verbose, false),
+						es);
 }
 
 /* One line each of what belongs together, as the server does for its own nodes. */

@@ -53,14 +53,27 @@ typedef struct RelPlan
 
 /* --- what the query uses ------------------------------------------------------------------------------------------- */
 
-/* Is there a whole-row Var of the table in a node? */
-static bool has_whole_row(Node *node, Index *relid)
+typedef struct WholeRowContext
+{
+	Index relid;
+	char mark_name[32]; /* of the target entry to pass over */
+} WholeRowContext;
+
+static bool has_whole_row(Node *node, WholeRowContext *context)
 {
 	if (node == NULL)
 		return false;
 	if (IsA(node, Var))
-		return ((Var *) node)->varno == *relid && ((Var *) node)->varattno == 0 && ((Var *) node)->varlevelsup == 0;
-	return expression_tree_walker(node, has_whole_row, (void *) relid);
+		return ((Var *) node)->varno == context->relid && ((Var *) node)->varattno == 0 &&
+			   ((Var *) node)->varlevelsup == 0;
+	if (IsA(node, TargetEntry))
+	{
+		TargetEntry *entry = (TargetEntry *) node;
+
+		if (entry->resjunk && entry->resname != NULL && strcmp(entry->resname, context->mark_name) == 0)
+			return false;
+	}
+	return expression_tree_walker(node, has_whole_row, (void *) context);
 }
 
 /*
@@ -69,26 +82,13 @@ static bool has_whole_row(Node *node, Index *relid)
  */
 static bool whole_row_used(PlannerInfo *root, RelOptInfo *rel)
 {
-	Relids needed = rel->attr_needed[0 - rel->min_attr];
 	PlanRowMark *mark = get_plan_rowmark(root->rowMarks, rel->relid);
-	char mark_name[32];
-	ListCell *lc;
+	WholeRowContext context = {rel->relid};
 
 	if (mark == NULL || rel->reloptkind != RELOPT_BASEREL)
-		return !bms_is_empty(needed);
-	if (!bms_is_subset(needed, bms_make_singleton(0)))
 		return true;
-	snprintf(mark_name, sizeof(mark_name), "wholerow%u", mark->rowmarkId);
-	foreach (lc, root->processed_tlist)
-	{
-		TargetEntry *entry = lfirst_node(TargetEntry, lc);
-
-		if (entry->resjunk && entry->resname != NULL && strcmp(entry->resname, mark_name) == 0)
-			continue;
-		if (has_whole_row((Node *) entry->expr, &rel->relid))
-			return true;
-	}
-	return has_whole_row(root->parse->havingQual, &rel->relid);
+	snprintf(context.mark_name, sizeof(context.mark_name), "wholerow%u", mark->rowmarkId);
+	return query_tree_walker(root->parse, has_whole_row, (void *) &context, QTW_IGNORE_RANGE_TABLE);
 }
 
 /* Adds the attributes an expression uses; true when it uses a whole row. */
