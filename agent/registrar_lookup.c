@@ -1,8 +1,8 @@
 /*
  * Looks up the hosts of a connection string; see registrar_lookup.h.
  *
- * The look-up has two holders, its starter and its thread; who lets go last frees it. The thread writes places and
- * count before it writes done_fd, the starter reads them after it was readable.
+ * The look-up has two holders, its starter and its thread; who lets go last frees it. Places and count are
+ * the thread's until it sets `done`, and nobody's to change afterwards; done_fd only wakes the starter.
  */
 #include <netdb.h>
 #include <pthread.h>
@@ -21,6 +21,7 @@
 struct RegistrarLookup
 {
 	atomic_int holders;
+	atomic_bool done;
 	int done_fd;
 	RegistrarPlace asked[HOSTS_MAX];
 	int asked_count;
@@ -77,6 +78,7 @@ static void *run_lookup(void *argument)
 
 	for (int i = 0; i < lookup->asked_count; i++)
 		look_up(lookup, &lookup->asked[i]);
+	atomic_store(&lookup->done, true);
 	eventfd_write(lookup->done_fd, 1);
 	let_go(lookup);
 	return NULL;
@@ -136,6 +138,7 @@ RegistrarLookup *registrar_lookup_start(const char *host, const char *hostaddr, 
 	if (lookup == NULL)
 		return NULL;
 	atomic_init(&lookup->holders, 2);
+	atomic_init(&lookup->done, false);
 	split_lists(lookup, host, hostaddr, port);
 	lookup->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (lookup->done_fd < 0)
@@ -171,5 +174,5 @@ int registrar_lookup_fd(const RegistrarLookup *lookup)
 int registrar_lookup_places(const RegistrarLookup *lookup, const RegistrarPlace **places)
 {
 	*places = lookup->places;
-	return lookup->count;
+	return atomic_load(&lookup->done) ? lookup->count : 0;
 }

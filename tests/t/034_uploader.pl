@@ -37,7 +37,9 @@ sub post_all
 sub backlog_is
 {
 	my ($agent, $backlog, $limit) = @_;
-	return poll_until(sub { my $s = $agent->status; $s && $s->{upload}{backlog} == $backlog }, "backlog $backlog", $limit);
+	return poll_until(
+		sub { my $s = $agent->status; $s && $s->{upload}{backlog} == $backlog },
+		"backlog $backlog", $limit);
 }
 
 # Paths of $taken whose object is not there, byte for byte.
@@ -71,7 +73,8 @@ is($agent->status->{upload}{error}, undef, 'no error is told');
 
 $store->stop;
 my $later = post_all($agent, map { jpeg("away $_", 30_000) } 1 .. 12);
-ok(poll_until(sub { logged($agent, qr/event=image_center_failing /) > 1 }, 'failures'), 'the image center is away: told');
+ok(poll_until(sub { logged($agent, qr/event=image_center_failing /) > 1 }, 'failures'),
+	'the image center is away: told');
 is($agent->status->{upload}{backlog}, 12, 'what is taken in meanwhile waits');
 like($agent->status->{upload}{error}, qr/connect/i, 'the status says why');
 $store->start;
@@ -149,7 +152,8 @@ sub answer
 	my ($request) = @_;
 	my ($key) = $request->{path} =~ m{^/captures/(.*)};
 	my $file = $file_of->($key);
-	return [ 401, {}, '' ] if ($request->{headers}{authorization} // '') ne 'Basic ' . encode_base64('agent:s3cret-word', '');
+	return [ 401, {}, '' ]
+	  if ($request->{headers}{authorization} // '') ne 'Basic ' . encode_base64('agent:s3cret-word', '');
 	if ($request->{method} eq 'HEAD')
 	{
 		return [ 404, {}, 'no such object' ] unless -e $file;
@@ -210,9 +214,8 @@ for my $mode (sort keys %reason_of)
 {
 	my $bytes = length($all{ $path_of{$mode} });
 	(my $reason = $reason_of{$mode}) =~ s/40002/$bytes/;
-	ok(poll_until(sub { logged($agent, qr/level=warning event=upload_\w+ seq=\d+ path=\Q$path_of{$mode}\E reason="?$reason/) },
-			"the log for $mode"),
-		"$mode: told and not taken for uploaded");
+	my $line = qr/level=warning event=upload_\w+ seq=\d+ path=\Q$path_of{$mode}\E reason="?$reason/;
+	ok(poll_until(sub { logged($agent, $line) }, "the log for $mode"), "$mode: told and not taken for uploaded");
 }
 is($agent->status->{upload}{backlog}, scalar(keys %reason_of), 'all of these still wait');
 stops_at_once($agent, 'a store of many faults');
@@ -225,14 +228,16 @@ is(logged($agent, qr/s3cret-word|token-of/), 0, 'no secret is in the log');
 
 # --- a store that only refuses is asked by one request at a time ---
 unlink $healed;
-my $busy = Tms::Stub->start(sub { my ($request) = @_; return -e $healed ? answer($request) : [ 503, {}, 'slow down' ] });
+my $busy = Tms::Stub->start(
+	sub { my ($request) = @_; return -e $healed ? answer($request) : [ 503, {}, 'slow down' ] });
 stops_at_once($agent, 'idle');
 $agent->{sections}{image_center}{url} = $busy->url . '/captures';
 $agent->{sections}{image_center}{concurrency} = 16;
 $agent->write_config;
 $agent->start;
 $good = post_all($agent, map { jpeg("while busy $_", 10_000) } 1 .. 60);
-ok(poll_until(sub { logged($agent, qr/event=image_center_failing /) >= 5 }, 'five failed attempts'), 'a busy store is told about');
+ok(poll_until(sub { logged($agent, qr/event=image_center_failing /) >= 5 }, 'five failed attempts'),
+	'a busy store is told about');
 cmp_ok($busy->requests, '<', 40, 'and not asked for every object: ' . $busy->requests . ' requests');
 write_file($healed, '');
 ok(backlog_is($agent, 0, 60), 'and gets all of them when it is itself again');

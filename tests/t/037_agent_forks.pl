@@ -59,13 +59,18 @@ sub complete
 {
 	my ($name) = @_;
 	my $count = keys %bytes_of;
-	ok($pc->wait_for_sql('SELECT count(*), count(DISTINCT sha256), count(DISTINCT path) FROM tms.capture', "$count|$count|$count"),
+	ok($pc->wait_for_sql('SELECT count(*), count(DISTINCT sha256), count(DISTINCT path) FROM tms.capture',
+			"$count|$count|$count"),
 		"$name: $count captures have a row each");
 	my %path_of = map { split /\|/ } split /\n/, $pc->sql("SELECT encode(sha256, 'hex'), path FROM tms.capture");
 	my $right = poll_until(
 		sub {
-			!grep { my $file = $store->file('fork-1/' . ($path_of{$_} // '-')); !-e $file || read_file($file) ne $bytes_of{$_} }
-			  keys %bytes_of;
+			for my $digest (keys %bytes_of)
+			{
+				my $file = $store->file('fork-1/' . ($path_of{$digest} // '-'));
+				return 0 if !-e $file || read_file($file) ne $bytes_of{$digest};
+			}
+			return 1;
 		},
 		'all objects');
 	ok($right, "$name: and their objects in the image center are theirs");
@@ -73,10 +78,13 @@ sub complete
 	return;
 }
 
+# Nothing of this agent's waits any more.
 sub settled
 {
 	my ($agent) = @_;
-	return poll_until(sub { my $s = $agent->status; $s && $s->{register}{backlog} == 0 }, 'registered');
+	return poll_until(
+		sub { my $s = $agent->status; $s && $s->{register}{backlog} == 0 && $s->{upload}{backlog} == 0 },
+		'registered and uploaded');
 }
 
 sub ledgers { my ($agent) = @_; return @{ $agent->status->{ledgers} }; }
@@ -118,7 +126,8 @@ is($pc->sql('SELECT count(*) FROM tms.ledger'), '3', 'three ledgers');
 # --- the path center is set back to before they parted, and another one comes first ---
 $_->stop for $first, $twin, $triplet;
 my ($common) = $pc->sql('SELECT ledger_no FROM tms.ledger ORDER BY first_seen_at LIMIT 1');
-$pc->sql("DELETE FROM tms.capture WHERE tms.capture_ledger_no(capture_id) <> $common OR tms.capture_seq(capture_id) > 3;"
+$pc->sql("DELETE FROM tms.capture WHERE tms.capture_ledger_no(capture_id) <> $common"
+	  . ' OR tms.capture_seq(capture_id) > 3;'
 	  . "DELETE FROM tms.ledger_day WHERE ledger_no <> $common; DELETE FROM tms.ledger WHERE ledger_no <> $common;"
 	  . 'UPDATE tms.ledger SET accepted_seq = 3, accepted_sha256 = NULL, report_no = 0');
 is($pc->sql('SELECT count(*) FROM tms.capture'), 3, 'the path center is set back');
@@ -151,7 +160,8 @@ post_all($restored, 'one side', 6);
 ok(settled($restored), 'one side is registered');
 $restored->stop;
 my $accepted = $pc->sql("SELECT accepted_seq FROM tms.ledger WHERE ledger_no = $ledger");
-$pc->sql("DELETE FROM tms.capture WHERE tms.capture_ledger_no(capture_id) = $ledger AND tms.capture_seq(capture_id) > $accepted - 6;"
+$pc->sql("DELETE FROM tms.capture WHERE tms.capture_ledger_no(capture_id) = $ledger"
+	  . " AND tms.capture_seq(capture_id) > $accepted - 6;"
 	  . "UPDATE tms.ledger SET accepted_seq = $accepted - 6, accepted_sha256 = NULL WHERE ledger_no = $ledger");
 $other->start;
 post_all($other, 'other side', 8);

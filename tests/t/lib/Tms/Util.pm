@@ -12,8 +12,8 @@ use Time::HiRes qw(time);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(free_port poll_until wait_for_port deaf_listener connections_to write_file read_file jpeg truncated_jpeg http
-  sha256_hex);
+our @EXPORT = qw(free_port poll_until wait_for_port deaf_listener connections_to write_file read_file jpeg
+  truncated_jpeg http sha256_hex);
 
 # A TCP port that nobody else uses.
 sub free_port
@@ -47,8 +47,8 @@ sub wait_for_port
 		"port $port");
 }
 
-# A loopback port that answers no connection, as if packets vanished: {port}; lasts as long as what is returned. The queue
-# of connections nobody accepts is full, so that the kernel drops further ones.
+# A loopback port that answers no connection, as if packets vanished: {port}; lasts as long as what is returned. The
+# queue of connections nobody accepts is full, so that the kernel drops further ones.
 sub deaf_listener
 {
 	my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 0, Listen => 1) or die "listen: $!";
