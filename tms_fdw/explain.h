@@ -10,6 +10,7 @@
 
 struct ExplainState;
 
+/* Adds properties of the scan to EXPLAIN's output, in any format. */
 extern void tms_explain_scan(ForeignScanState *node, struct ExplainState *es);
 
 #endif

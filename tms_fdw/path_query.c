@@ -168,7 +168,6 @@ TmsPathQuery *tms_path_query_build(const TmsPathQuerySpec *spec)
 
 	path_query->query = query;
 	path_query->params = shipment.params;
-	path_query->uses_device = list.uses_device;
 	return path_query;
 }
 

@@ -33,9 +33,9 @@ typedef struct TmsPathQuery
 	List *params; /* expressions of the outer query; the n-th is $n */
 	List *columns; /* per attribute of the foreign table: its column in the result, from 1; 0: not there */
 	List *keys; /* the same per TmsKey */
-	bool uses_device; /* does it read tms.device? */
 } TmsPathQuery;
 
+/* Builds it, in the current memory context; an error when a wanted column cannot be read. */
 extern TmsPathQuery *tms_path_query_build(const TmsPathQuerySpec *spec);
 
 /*

@@ -31,6 +31,7 @@ extern bool tms_path_run_read(TmsPathRun *run, uint64 limit);
 /* What the rows look like; lives until the run is stopped. */
 extern TupleDesc tms_path_run_descriptor(TmsPathRun *run);
 
+/* Ends it and frees everything. */
 extern void tms_path_run_stop(TmsPathRun *run);
 
 #endif

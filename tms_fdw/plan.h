@@ -25,8 +25,11 @@ typedef enum TmsPlanItem
 
 /* A source greater than 0 is a column of the path query's result, less than 0 a negated TmsColumnKind, 0 not wanted. */
 
+/* Resolves the relation, divides the conditions and estimates rows and cost of the scan. */
 extern void tms_plan_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid);
+/* Offers the planner its one way to scan. */
 extern void tms_plan_paths(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid);
+/* Makes the plan node of the chosen path, as described above. */
 extern ForeignScan *tms_plan_scan(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid, ForeignPath *best_path,
 								  List *tlist, List *scan_clauses, Plan *outer_plan);
 
