@@ -50,8 +50,12 @@ sub requests_of
 sub requests_ok
 {
 	my ($sql, $requests, $answer, $name) = @_;
-	my ($made, $out) = requests_of($sql);
+	my $before = $store->requests;
+	my $out = $pc->sql($sql);
 	is($out, $answer, "$name: the answer") if defined $answer;
+	# The store writes its log only after the last byte has left.
+	poll_until(sub { $store->requests - $before >= $requests }, "requests of $name", 10);
+	my $made = $store->requests - $before;
 	is($made, $requests, "$name: $requests requests");
 	return;
 }

@@ -31,16 +31,18 @@ $pc->sql('CREATE TABLE note (seq int PRIMARY KEY, capture_id bigint, plate text,
 	INSERT INTO note SELECT tms.capture_seq(capture_id), capture_id FROM tms.capture');
 my ($first, $second) = map { $pc->background_psql('postgres') } 1 .. 2;
 
-# What $sql of the second session does after the first one's $change was committed while $sql waited for it.
+# How many requests $sql of the second session makes when the first one's $change is committed while $sql waits for it.
 sub after_concurrent
 {
-	my ($change, $sql) = @_;
+	my ($change, $sql, $expected) = @_;
 	$first->query_safe("BEGIN; $change");
 	my $before = $store->requests;
 	$second->query_until(qr/started/, "\\echo started\n$sql;\n");
 	$pc->wait_for_sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'", '1');
 	$first->query_safe('COMMIT');
 	$second->query_safe('SELECT 1');
+	# The store writes its log only after the last byte has left.
+	poll_until(sub { $store->requests - $before >= ($expected // 0) }, 'requests', 10);
 	return $store->requests - $before;
 }
 
@@ -53,7 +55,7 @@ after_concurrent('UPDATE note SET capture_id = 0 WHERE seq = 4',
 is($pc->sql('SELECT plate FROM note WHERE seq = 4'), '', 'a row that no longer joins is left alone');
 is($pc->sql('SELECT count(*) FROM note WHERE plate = \'P4\''), $images / 10 - 1, 'the others are not');
 my $requests = after_concurrent('UPDATE note SET hits = 20 WHERE seq = 5',
-	"UPDATE note n SET digest = sha256(c.image) FROM capture_image c WHERE c.capture_id = n.capture_id AND c.plate = 'P5'");
+	"UPDATE note n SET digest = sha256(c.image) FROM capture_image c WHERE c.capture_id = n.capture_id AND c.plate = 'P5'", $images / 10);
 is($requests, $images / 10, 'an update that wants images asks once for each');
 is($pc->sql("SELECT count(*), bool_and(n.digest = c.sha256) FROM note n JOIN tms.capture c USING (capture_id) WHERE c.plate = 'P5'"),
 	$images / 10 . '|t', 'and has them after the recheck');
