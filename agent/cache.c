@@ -89,9 +89,10 @@ static TmsStatus empty_tmp(Cache *cache)
 	return TMS_OK;
 }
 
-static TmsStatus measure_quarantine(Cache *cache)
+TmsStatus cache_measure_quarantine(Cache *cache)
 {
 	DIR *listing = open_listing(cache->quarantine);
+	int64_t bytes = 0;
 	struct dirent *one;
 	struct stat about;
 
@@ -99,8 +100,9 @@ static TmsStatus measure_quarantine(Cache *cache)
 		return cache_failed("list", "quarantine");
 	while ((one = readdir(listing)) != NULL)
 		if (one->d_name[0] != '.' && fstatat(cache->quarantine, one->d_name, &about, AT_SYMLINK_NOFOLLOW) == 0)
-			cache->quarantine_bytes += about.st_size;
+			bytes += about.st_size;
 	closedir(listing);
+	cache->quarantine_bytes = bytes;
 	return TMS_OK;
 }
 
@@ -130,7 +132,7 @@ TmsStatus cache_open(const char *data_dir, Cache **out)
 		else
 			status = empty_tmp(cache);
 		if (status == TMS_OK)
-			status = measure_quarantine(cache);
+			status = cache_measure_quarantine(cache);
 	}
 	if (status != TMS_OK)
 	{

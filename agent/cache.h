@@ -66,7 +66,7 @@ extern void cache_writer_free(CacheWriter *writer);
 
 /*
  * Moves the temporary file to quarantine/ under a name made of time and `name`, with a .reason file beside it, both durable.
- * TMS_FULL when quarantine/ holds its most: the file stays the writer's.
+ * TMS_AGAIN when quarantine/ holds its most: the file stays the writer's.
  */
 extern TMS_CHECKED TmsStatus cache_quarantine(CacheWriter *writer, const char *name, const char *reason);
 

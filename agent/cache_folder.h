@@ -23,11 +23,15 @@ struct Cache
 	int quarantine;
 	atomic_uint serial; /* of names in tmp/ and quarantine/ */
 	atomic_llong quarantine_bytes;
+	atomic_bool quarantine_full; /* told so */
 	pthread_mutex_t lock;
 	char durable[CACHE_DURABLE_MAX]
 				[TMS_STORAGE_PATH_SIZE]; /* by lock: folders known to be durable; "" is a free place */
 	int durable_next; /* by lock: the place that is used next */
 };
+
+/* Measures quarantine/ anew: it may have been emptied. */
+extern TMS_CHECKED TmsStatus cache_measure_quarantine(Cache *cache);
 
 /* TMS_FULL for an errno that says so, else TMS_IO. */
 extern TmsStatus cache_errno_status(int error);

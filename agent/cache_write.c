@@ -239,15 +239,20 @@ TmsStatus cache_move_to_quarantine(Cache *cache, int from_folder, const char *fr
 
 TmsStatus cache_quarantine(CacheWriter *writer, const char *name, const char *reason)
 {
+	Cache *cache = writer->cache;
 	char quoted[600];
 
-	if (writer->cache->quarantine_bytes + writer->bytes > CACHE_QUARANTINE_BYTES)
+	if (cache->quarantine_bytes + writer->bytes > CACHE_QUARANTINE_BYTES &&
+		(cache_measure_quarantine(cache) != TMS_OK || cache->quarantine_bytes + writer->bytes > CACHE_QUARANTINE_BYTES))
 	{
-		log_event(LOG_LEVEL_WARNING, "quarantine_full", "bytes=%" PRId64 " reason=%s", writer->bytes,
-				  log_quote(reason, quoted, sizeof quoted));
-		return TMS_FULL;
+		/* Once until it is emptied: whoever sends such bytes tends to send more of them. */
+		if (!atomic_exchange(&cache->quarantine_full, true))
+			log_event(LOG_LEVEL_ERROR, "quarantine_full", "bytes=%lld reason=%s action=\"nothing more is kept there\"",
+					  (long long) cache->quarantine_bytes, log_quote(reason, quoted, sizeof quoted));
+		return TMS_AGAIN;
 	}
+	cache->quarantine_full = false;
 	if (fsync(writer->fd) != 0)
 		return cache_failed("fsync", writer->name);
-	return cache_move_to_quarantine(writer->cache, writer->cache->tmp, writer->name, name, reason);
+	return cache_move_to_quarantine(cache, cache->tmp, writer->name, name, reason);
 }

@@ -83,7 +83,7 @@ void intake_lift_limit(Intake *intake)
 
 TmsStatus intake_quarantine(Intake *intake, const char *name, const char *reason)
 {
-	return cache_quarantine(intake->writer, name, reason);
+	return intake->bytes > 0 ? cache_quarantine(intake->writer, name, reason) : TMS_OK;
 }
 
 /* Is it a JPEG? One with a damaged tail is taken, and its record says so. */
@@ -93,6 +93,8 @@ static TmsStatus check_jpeg(Intake *intake, Record *record, char error[RECORD_ER
 	const uint8_t *data = cache_map(intake->writer, &len);
 	TmsJpegState state = data ? tms_jpeg_check(data, len).state : TMS_JPEG_NOT;
 
+	if (!data && intake->bytes > 0)
+		return TMS_MEMORY; /* it could not be looked at: no verdict */
 	if (state == TMS_JPEG_NOT)
 	{
 		snprintf(error, RECORD_ERROR_SIZE, "%s",
@@ -105,7 +107,7 @@ static TmsStatus check_jpeg(Intake *intake, Record *record, char error[RECORD_ER
 }
 
 /* Makes the file durable, its record with it, then the ledger's row. */
-static TmsStatus append(Intake *intake, LedgerEntry *entry)
+static TmsStatus append(Intake *intake, const char *key, LedgerEntry *entry)
 {
 	char note[CACHE_NOTE_SIZE];
 	TmsStatus status;
@@ -119,10 +121,12 @@ static TmsStatus append(Intake *intake, LedgerEntry *entry)
 		status = cache_note(intake->writer, note);
 	if (status == TMS_OK)
 		status = cache_finish(intake->writer, &entry->bytes, entry->sha256);
-	return status == TMS_OK ? ledger_append(intake->context->ledger, cache_temporary(intake->writer), entry) : status;
+	if (status == TMS_OK)
+		status = ledger_append(intake->context->ledger, cache_temporary(intake->writer), key, entry);
+	return status;
 }
 
-TmsStatus intake_finish(Intake *intake, const Record *record, const char *name, LedgerEntry *entry,
+TmsStatus intake_finish(Intake *intake, const Record *record, const char *key, LedgerEntry *entry,
 						char error[RECORD_ERROR_SIZE])
 {
 	TmsStatus status;
@@ -131,14 +135,10 @@ TmsStatus intake_finish(Intake *intake, const Record *record, const char *name, 
 	entry->record = *record;
 	status = check_jpeg(intake, &entry->record, error);
 	if (status == TMS_INVALID)
-	{
-		TmsStatus kept = intake->bytes > 0 ? intake_quarantine(intake, name, error) : TMS_OK;
-
-		return kept == TMS_OK ? TMS_INVALID : kept;
-	}
+		return status;
 	if (status == TMS_OK)
-		status = append(intake, entry);
-	if (status == TMS_OK)
+		status = append(intake, key, entry);
+	if (status == TMS_OK || status == TMS_EXISTS)
 		health_ok(HEALTH_INTAKE);
 	else
 	{

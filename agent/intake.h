@@ -29,13 +29,17 @@ extern void intake_lift_limit(Intake *intake);
 
 /*
  * Takes what was written as one capture; TMS_OK means durable, and *entry says under which seq and path. captured_at is now
- * when the record has none. TMS_INVALID: not a JPEG; the bytes are kept in quarantine/ under `name`. TMS_FULL, TMS_IO,
- * TMS_STOPPED ...: nothing was taken. On failure `error` says why, in one line.
+ * when the record has none. TMS_EXISTS: a capture was taken under this key before (see ledger_append), *entry is that one.
+ * TMS_INVALID: not a JPEG; the caller may move it to quarantine/. TMS_FULL, TMS_IO, TMS_STOPPED ...: nothing was taken. On
+ * failure `error` says why, in one line.
  */
-extern TMS_CHECKED TmsStatus intake_finish(Intake *intake, const Record *record, const char *name, LedgerEntry *entry,
+extern TMS_CHECKED TmsStatus intake_finish(Intake *intake, const Record *record, const char *key, LedgerEntry *entry,
 										   char error[RECORD_ERROR_SIZE]);
 
-/* Moves what was written to quarantine/ with a reason, without taking it. */
+/*
+ * Moves what was written to quarantine/ with a reason, without taking it; no bytes at all leave nothing there. TMS_AGAIN:
+ * quarantine/ is full.
+ */
 extern TMS_CHECKED TmsStatus intake_quarantine(Intake *intake, const char *name, const char *reason);
 
 /* Frees it; what was not taken is removed. NULL is allowed. */

@@ -6,13 +6,16 @@
  */
 #include <jansson.h>
 #include <microhttpd.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <openssl/crypto.h>
 
-#include "health.h"
+#include "intake.h"
 #include "intake_request.h"
 #include "listen.h"
 #include "log.h"
@@ -22,11 +25,18 @@
 #define CONNECTIONS  256
 #define IDLE_SECONDS 30
 #define STACK_BYTES  (1024 * 1024)
+#define BUFFER_BYTES (256 * 1024) /* of a connection: photographs come in few large pieces */
+#define STOP_MS      700 /* what is under way has this long to end when the agent stops */
 
+/* lock guards active and stopping. */
 typedef struct IntakeHttp
 {
 	const ServiceContext *context;
 	struct MHD_Daemon *daemon;
+	pthread_mutex_t lock;
+	pthread_cond_t idle; /* active became 0 */
+	int active; /* requests between head and answer */
+	bool stopping; /* new ones are refused */
 } IntakeHttp;
 
 /* A request between its head and its answer. */
@@ -165,6 +175,26 @@ static bool has_token(const char *token, struct MHD_Connection *connection)
 		   CRYPTO_memcmp(theirs, ours, TMS_SHA256_SIZE) == 0;
 }
 
+/* Counts a request in, unless the agent is stopping. */
+static bool enter(IntakeHttp *server)
+{
+	bool entered;
+
+	pthread_mutex_lock(&server->lock);
+	entered = !server->stopping;
+	server->active += entered;
+	pthread_mutex_unlock(&server->lock);
+	return entered;
+}
+
+static void leave(IntakeHttp *server)
+{
+	pthread_mutex_lock(&server->lock);
+	if (--server->active == 0)
+		pthread_cond_signal(&server->idle);
+	pthread_mutex_unlock(&server->lock);
+}
+
 /* The head of a request is there. */
 static enum MHD_Result begin(IntakeHttp *server, struct MHD_Connection *connection, const char *url, const char *method,
 							 void **state)
@@ -181,9 +211,14 @@ static enum MHD_Result begin(IntakeHttp *server, struct MHD_Connection *connecti
 	if (route->guarded && !has_token(server->context->config->intake_token, connection))
 		return send_error(connection, MHD_HTTP_UNAUTHORIZED, "a valid token is needed",
 						  MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+	if (!enter(server))
+		return send_error(connection, MHD_HTTP_SERVICE_UNAVAILABLE, intake_failure(TMS_STOPPED), NULL, NULL);
 	exchange = calloc(1, sizeof *exchange);
 	if (!exchange)
+	{
+		leave(server);
 		return MHD_NO;
+	}
 	exchange->route = route;
 	*state = exchange;
 	return route->begin ? route->begin(server, connection, exchange) : MHD_YES;
@@ -219,11 +254,19 @@ static void end(void *handle, struct MHD_Connection *connection, void **state, e
 	intake_request_free(exchange->capture);
 	free(exchange);
 	*state = NULL;
+	leave(handle);
 }
 
 static bool intake_http_wanted(const Config *config)
 {
 	return *config->intake_listen != '\0';
+}
+
+static void free_server(IntakeHttp *server)
+{
+	pthread_cond_destroy(&server->idle);
+	pthread_mutex_destroy(&server->lock);
+	free(server);
 }
 
 static TmsStatus intake_http_start(const ServiceContext *context, void **handle_out)
@@ -235,6 +278,8 @@ static TmsStatus intake_http_start(const ServiceContext *context, void **handle_
 	if (!server)
 		return TMS_MEMORY;
 	server->context = context;
+	pthread_mutex_init(&server->lock, NULL);
+	pthread_cond_init(&server->idle, NULL);
 	status = listen_open(context->config->intake_listen, "intake.listen", &fd);
 	if (status == TMS_OK)
 	{
@@ -242,7 +287,8 @@ static TmsStatus intake_http_start(const ServiceContext *context, void **handle_
 			MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, NULL, NULL, handle,
 			server, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned) CONNECTIONS,
 			MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) IDLE_SECONDS, MHD_OPTION_THREAD_STACK_SIZE, (size_t) STACK_BYTES,
-			MHD_OPTION_NOTIFY_COMPLETED, end, NULL, MHD_OPTION_END);
+			MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) BUFFER_BYTES, MHD_OPTION_CONNECTION_MEMORY_INCREMENT,
+			(size_t) BUFFER_BYTES / 2, MHD_OPTION_NOTIFY_COMPLETED, end, server, MHD_OPTION_END);
 		if (!server->daemon)
 		{
 			log_event(LOG_LEVEL_ERROR, "intake_http", "error=\"the HTTP server does not start\"");
@@ -251,19 +297,33 @@ static TmsStatus intake_http_start(const ServiceContext *context, void **handle_
 	}
 	if (status != TMS_OK)
 	{
-		free(server);
+		free_server(server);
 		return status;
 	}
 	*handle_out = server;
 	return TMS_OK;
 }
 
+/* Lets what is under way have its answer, so that no sender has to send again what is here; but not for long. */
 static void intake_http_stop(void *handle)
 {
 	IntakeHttp *server = handle;
+	int listener = MHD_quiesce_daemon(server->daemon);
+	struct timespec until;
 
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += STOP_MS * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&server->lock);
+	server->stopping = true;
+	while (server->active > 0 && pthread_cond_clockwait(&server->idle, &server->lock, CLOCK_MONOTONIC, &until) == 0)
+		;
+	pthread_mutex_unlock(&server->lock);
+	if (listener >= 0)
+		close(listener);
 	MHD_stop_daemon(server->daemon);
-	free(server);
+	free_server(server);
 }
 
 const Service intake_http_service = {

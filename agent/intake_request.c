@@ -9,9 +9,11 @@
 #include <string.h>
 #include <strings.h>
 
+#include "clock.h"
 #include "intake.h"
 #include "intake_request.h"
 
+#define LONGEST         (120 * CLOCK_SECOND) /* a request may take; slower than this nobody sends photographs */
 #define FORM_BUFFER     65536 /* of libmicrohttpd's form parser */
 #define FORM_OVERHEAD   65536 /* bytes of a form beside the photograph */
 #define PART_NAME_MAX   64
@@ -27,6 +29,7 @@ struct IntakeRequest
 	char error[RECORD_ERROR_SIZE];
 	int64_t received;
 	int64_t limit; /* of received: beyond it nobody listens any more */
+	int64_t deadline; /* by the steady clock: beyond it neither */
 
 	struct MHD_PostProcessor *form; /* NULL: the body is the photograph */
 	char part[PART_NAME_MAX]; /* text part under way, or "" */
@@ -179,6 +182,7 @@ IntakeRequest *intake_request_begin(const ServiceContext *context, struct MHD_Co
 	}
 	request->context = context;
 	request->limit = 2 * most + FORM_OVERHEAD;
+	request->deadline = clock_steady() + LONGEST;
 	record_init(&request->record);
 	MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, take_query, request);
 	if (request->status == TMS_OK && is_form(connection))
@@ -208,7 +212,7 @@ bool intake_request_data(IntakeRequest *request, const char *data, size_t len)
 	}
 	else if (request->status == TMS_OK)
 		fail(request, intake_write(request->intake, data, len));
-	return request->received <= request->limit;
+	return request->received <= request->limit && clock_steady() < request->deadline;
 }
 
 void intake_request_end(IntakeRequest *request, IntakeAnswer *answer)
@@ -227,7 +231,12 @@ void intake_request_end(IntakeRequest *request, IntakeAnswer *answer)
 			refuse_part(request, PART_NAME_IMAGE, "is missing");
 	}
 	if (request->status == TMS_OK)
-		request->status = intake_finish(request->intake, &request->record, "http.jpg", &answer->entry, request->error);
+	{
+		request->status = intake_finish(request->intake, &request->record, NULL, &answer->entry, request->error);
+		/* Kept or not, which is logged there: the sender is told the same. */
+		if (request->status == TMS_INVALID)
+			(void) !intake_quarantine(request->intake, "http.jpg", request->error);
+	}
 	if (request->status == TMS_OK)
 		answer->status = MHD_HTTP_CREATED;
 	else

@@ -2,11 +2,13 @@
  * Intake by spool folder: NAME.jpg, with the record in NAME.json when there is one. The record must be there before the
  * photograph is closed or moved in.
  *
- * A file is taken when it is closed after writing or moved in (inotify), and, at start and every RESCAN_SECONDS, when it has
- * lain still for QUIET_SECONDS. It is unlinked once it is durable, so what a crash leaves in the folder is either not taken
- * or was the last one taken: at start its digest is looked for among the ledger's last entries, and a capture that is there
- * is not taken twice. What cannot be used goes to quarantine/ with the reason. When the disk is full or failing, files stay
- * where they are and are tried again.
+ * A file is taken when it is closed after writing or moved in (inotify). At start and every RESCAN_SECONDS the folder is
+ * looked through for what no event told of: files that nobody has open for writing any more (a lease tells; where the agent
+ * may not take one, files that lay still for STILL_SECONDS).
+ *
+ * A file is unlinked once it is durable. What a crash leaves in between is not taken twice: the ledger keeps a key of each
+ * file that was taken, made of its inode, size, time and name. What cannot be used goes to quarantine/ with the reason. When
+ * the disk is full or failing, files stay where they are and are tried again.
  *
  * Hidden files and names that do not end with .jpg or .jpeg are left alone: uploads under way often have such names.
  *
@@ -15,8 +17,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,11 +36,10 @@
 #include "service.h"
 #include "worker.h"
 
-#define QUIET_SECONDS  2
+#define STILL_SECONDS  60
 #define RESCAN_SECONDS 2
 #define PIECE          65536
 #define SIDE_FILE_MAX  65536
-#define RECENT         256 /* entries at the ledger's end that a file left by a crash may be one of */
 
 typedef struct Spool
 {
@@ -45,9 +48,16 @@ typedef struct Spool
 	int folder;
 	int inotify;
 	bool away; /* the disk refused the last one: told once, until it works again */
-	uint8_t (*recent)[TMS_SHA256_SIZE]; /* at start only */
-	int recent_count;
 } Spool;
+
+/* A photograph in the folder. */
+typedef struct SpoolFile
+{
+	const char *name;
+	char side[NAME_MAX + 8]; /* name of its record */
+	char key[NAME_MAX + 100];
+	struct stat about;
+} SpoolFile;
 
 /* Length of NAME in NAME.jpg or NAME.jpeg; 0 when this is no photograph's name. */
 static size_t stem_length(const char *name)
@@ -105,6 +115,7 @@ static TmsStatus read_record(const Spool *spool, const char *side, Record *recor
 	return status;
 }
 
+/* TMS_DAMAGED: the file cannot be read. */
 static TmsStatus copy_bytes(Intake *intake, int fd)
 {
 	char piece[PIECE];
@@ -112,43 +123,28 @@ static TmsStatus copy_bytes(Intake *intake, int fd)
 	TmsStatus status = TMS_OK;
 
 	while (status == TMS_OK && (n = read(fd, piece, sizeof piece)) != 0)
-		status = n > 0 ? intake_write(intake, piece, (size_t) n) : errno == EINTR ? TMS_OK : TMS_IO;
+		status = n > 0 ? intake_write(intake, piece, (size_t) n) : errno == EINTR ? TMS_OK : TMS_DAMAGED;
 	return status;
 }
 
-/* Is this one of the files that a crash left after they were taken? The descriptor is at the begin afterwards. */
-static bool taken_before(const Spool *spool, int fd)
-{
-	TmsSha256 *digest = spool->recent_count > 0 ? tms_sha256_new() : NULL;
-	uint8_t sha256[TMS_SHA256_SIZE];
-	char piece[PIECE];
-	bool found = false, whole = digest != NULL;
-	ssize_t n = 0;
-
-	while (whole && (n = read(fd, piece, sizeof piece)) > 0)
-		whole = tms_sha256_update(digest, piece, (size_t) n);
-	if (whole && n == 0 && tms_sha256_final(digest, sha256))
-		for (int i = 0; i < spool->recent_count && !found; i++)
-			found = memcmp(spool->recent[i], sha256, TMS_SHA256_SIZE) == 0;
-	tms_sha256_free(digest);
-	return lseek(fd, 0, SEEK_SET) == 0 && found;
-}
-
-/* Removes a pair that is durable elsewhere. The photograph goes first: a record alone is nothing. */
+/*
+ * Removes a pair that is durable elsewhere. The record goes first: left alone it would be taken for the record of the next
+ * photograph of that name, while a photograph left alone is known by its key.
+ */
 static void remove_pair(const Spool *spool, const char *name, const char *side)
 {
 	char quoted[2 * NAME_MAX];
 
+	unlinkat(spool->folder, side, 0);
 	if (unlinkat(spool->folder, name, 0) != 0 && errno != ENOENT)
 		log_event(LOG_LEVEL_ERROR, "spool", "file=%s error=\"taken, but cannot be removed: %s\"",
 				  log_quote(name, quoted, sizeof quoted), strerror(errno));
-	unlinkat(spool->folder, side, 0);
 }
 
 /* A photograph or record that cannot be used: to quarantine/, with what was beside it in the reason. */
 static TmsStatus set_aside(const Spool *spool, Intake *intake, const char *name, const char *side, const char *error)
 {
-	char reason[RECORD_ERROR_SIZE + SIDE_FILE_MAX + 32], quoted[2 * NAME_MAX], why[2 * RECORD_ERROR_SIZE];
+	char reason[RECORD_ERROR_SIZE + SIDE_FILE_MAX + 32];
 	char *text = NULL;
 	size_t len = 0;
 	bool has_side = read_side_file(spool, side, &text, &len) == TMS_OK;
@@ -158,19 +154,15 @@ static TmsStatus set_aside(const Spool *spool, Intake *intake, const char *name,
 	free(text);
 	status = intake_quarantine(intake, name, reason);
 	if (status == TMS_OK)
-	{
-		log_event(LOG_LEVEL_WARNING, "quarantined", "file=%s reason=%s", log_quote(name, quoted, sizeof quoted),
-				  log_quote(error, why, sizeof why));
 		remove_pair(spool, name, side);
-	}
-	return status;
+	return status == TMS_AGAIN ? TMS_OK : status; /* quarantine/ is full: it stays, and is in nobody's way */
 }
 
 /* Takes the bytes of an open photograph; removes the pair when it is durable here or in quarantine. */
-static TmsStatus fill_intake(const Spool *spool, Intake *intake, int fd, const char *name, const char *side,
-							 bool too_large)
+static TmsStatus fill_intake(const Spool *spool, Intake *intake, int fd, const SpoolFile *file, bool too_large)
 {
-	char error[RECORD_ERROR_SIZE];
+	char error[RECORD_ERROR_SIZE], quoted[2 * NAME_MAX];
+	struct stat now;
 	LedgerEntry entry;
 	Record record;
 	TmsStatus status;
@@ -178,46 +170,50 @@ static TmsStatus fill_intake(const Spool *spool, Intake *intake, int fd, const c
 	if (too_large)
 		intake_lift_limit(intake);
 	status = copy_bytes(intake, fd);
-	if (status != TMS_OK)
-		return status == TMS_TOO_LARGE ? TMS_OK : status; /* it grows: its writer will close it once more */
+	if (status == TMS_DAMAGED)
+	{
+		log_event(LOG_LEVEL_ERROR, "spool", "file=%s error=\"cannot be read\"",
+				  log_quote(file->name, quoted, sizeof quoted));
+		return TMS_OK; /* it is in nobody's way */
+	}
+	if (status != TMS_OK && status != TMS_TOO_LARGE)
+		return status;
+	/* It is written to again: its writer will close it once more. */
+	if (status == TMS_TOO_LARGE || fstat(fd, &now) != 0 || now.st_size != file->about.st_size ||
+		now.st_mtim.tv_sec != file->about.st_mtim.tv_sec || now.st_mtim.tv_nsec != file->about.st_mtim.tv_nsec)
+		return TMS_OK;
 	if (too_large)
-		return set_aside(spool, intake, name, side, intake_failure(TMS_TOO_LARGE));
-	if (read_record(spool, side, &record, error) != TMS_OK)
-		return set_aside(spool, intake, name, side, error);
-	status = intake_finish(intake, &record, name, &entry, error);
+		return set_aside(spool, intake, file->name, file->side, intake_failure(TMS_TOO_LARGE));
+	if (read_record(spool, file->side, &record, error) != TMS_OK)
+		return set_aside(spool, intake, file->name, file->side, error);
+	status = intake_finish(intake, &record, file->key, &entry, error);
 	if (status == TMS_INVALID)
-	{
-		char quoted[2 * NAME_MAX];
-
-		log_event(LOG_LEVEL_WARNING, "quarantined", "file=%s reason=\"%s\"", log_quote(name, quoted, sizeof quoted),
-				  error);
-		status = TMS_OK;
-	}
-	if (status == TMS_OK)
-		remove_pair(spool, name, side);
-	return status;
+		return set_aside(spool, intake, file->name, file->side, error);
+	if (status == TMS_OK || status == TMS_EXISTS)
+		remove_pair(spool, file->name, file->side);
+	return status == TMS_EXISTS ? TMS_OK : status;
 }
 
-static TmsStatus take_bytes(const Spool *spool, int fd, const char *name, const char *side, int64_t size)
+/* Has somebody the file open for writing? told: an event said that it was closed. */
+static bool being_written(int fd, const struct stat *about, bool told)
 {
-	bool too_large = size > spool->context->config->max_image_bytes;
-	Intake *intake;
-	TmsStatus status = intake_begin(spool->context, too_large ? 0 : size, &intake);
-
-	if (status == TMS_OK)
+	/* Granted only while nobody writes; who opens it for writing from now on waits for us to give it up, a moment later. */
+	if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
 	{
-		status = fill_intake(spool, intake, fd, name, side, too_large);
-		intake_free(intake);
+		(void) fcntl(fd, F_SETLEASE, F_UNLCK);
+		return false;
 	}
-	return status;
+	if (errno == EAGAIN)
+		return true;
+	return !told && llabs((long long) time(NULL) - (long long) about->st_mtime) < STILL_SECONDS;
 }
 
-/* Takes one photograph. `quiet`: only when nobody wrote to it for a while. TMS_OK also for what is none of our business. */
-static TmsStatus take_file(Spool *spool, const char *name, bool quiet)
+/* Takes one photograph. told: an event says that it is whole. TMS_OK also for what is none of our business. */
+static TmsStatus take_file(Spool *spool, const char *name, bool told)
 {
+	SpoolFile file = {.name = name};
 	size_t stem = stem_length(name);
-	char side[NAME_MAX + 8];
-	struct stat about;
+	Intake *intake;
 	TmsStatus status = TMS_OK;
 	int fd;
 
@@ -226,14 +222,20 @@ static TmsStatus take_file(Spool *spool, const char *name, bool quiet)
 	fd = openat(spool->folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return TMS_OK; /* gone again, or a link */
-	snprintf(side, sizeof side, "%.*s.json", (int) stem, name);
-	if (fstat(fd, &about) == 0 && S_ISREG(about.st_mode) &&
-		!(quiet && llabs((long long) time(NULL) - (long long) about.st_mtime) < QUIET_SECONDS))
+	if (fstat(fd, &file.about) == 0 && S_ISREG(file.about.st_mode) && !being_written(fd, &file.about, told))
 	{
-		if (quiet && taken_before(spool, fd))
-			remove_pair(spool, name, side);
-		else
-			status = take_bytes(spool, fd, name, side, about.st_size);
+		bool too_large = file.about.st_size > spool->context->config->max_image_bytes;
+
+		snprintf(file.side, sizeof file.side, "%.*s.json", (int) stem, name);
+		snprintf(file.key, sizeof file.key, "spool:%" PRIu64 ":%" PRId64 ":%" PRId64 ".%09ld:%s",
+				 (uint64_t) file.about.st_ino, (int64_t) file.about.st_size, (int64_t) file.about.st_mtim.tv_sec,
+				 file.about.st_mtim.tv_nsec, name);
+		status = intake_begin(spool->context, too_large ? 0 : file.about.st_size, &intake);
+		if (status == TMS_OK)
+		{
+			status = fill_intake(spool, intake, fd, &file, too_large);
+			intake_free(intake);
+		}
 	}
 	close(fd);
 	return status;
@@ -268,7 +270,7 @@ static void scan(Spool *spool)
 	while (status == TMS_OK && !worker_stopping(spool->worker.stop_fd) && (item = readdir(folder)) != NULL)
 		if (stem_length(item->d_name) > 0)
 		{
-			status = take_file(spool, item->d_name, true);
+			status = take_file(spool, item->d_name, false);
 			note_status(spool, status);
 		}
 	closedir(folder);
@@ -291,7 +293,7 @@ static bool take_events(Spool *spool)
 			whole = false;
 		else if (event->len > 0 && !worker_stopping(spool->worker.stop_fd) && stem_length(event->name) > 0)
 		{
-			TmsStatus status = take_file(spool, event->name, false);
+			TmsStatus status = take_file(spool, event->name, true);
 
 			note_status(spool, status);
 			whole = whole && status == TMS_OK;
@@ -300,39 +302,12 @@ static bool take_events(Spool *spool)
 	return whole;
 }
 
-/* Digests of the ledger's last entries, for the files that a crash left. */
-static void remember_recent(Spool *spool)
-{
-	Ledger *ledger = spool->context->ledger;
-	LedgerInfo *ledgers = calloc(RECENT, sizeof *ledgers);
-	LedgerEntry *entries = calloc(RECENT, sizeof *entries);
-	int ledger_count = 0, count = 0;
-
-	spool->recent = calloc(RECENT, sizeof *spool->recent);
-	if (ledgers && entries && spool->recent && ledger_list(ledger, ledgers, RECENT, &ledger_count) == TMS_OK)
-		for (int i = ledger_count - 1; i >= 0 && spool->recent_count < RECENT; i--)
-		{
-			int64_t from = ledgers[i].last_seq - (RECENT - spool->recent_count) + 1;
-
-			if (ledger_read(ledger, &ledgers[i].ledger, from < 1 ? 1 : from, entries, RECENT - spool->recent_count,
-							&count) != TMS_OK)
-				continue;
-			for (int k = 0; k < count; k++)
-				memcpy(spool->recent[spool->recent_count++], entries[k].sha256, TMS_SHA256_SIZE);
-		}
-	free(ledgers);
-	free(entries);
-}
-
 static void run(void *argument)
 {
 	Spool *spool = argument;
 	struct pollfd fds[] = {{spool->worker.stop_fd, POLLIN, 0}, {spool->inotify, POLLIN, 0}};
-	int64_t next_scan = clock_steady() + RESCAN_SECONDS * CLOCK_SECOND;
-	int64_t recent_until = next_scan + QUIET_SECONDS * CLOCK_SECOND;
+	int64_t next_scan = clock_steady();
 
-	remember_recent(spool);
-	scan(spool);
 	while (!worker_stopping(spool->worker.stop_fd))
 	{
 		int64_t now = clock_steady();
@@ -340,8 +315,6 @@ static void run(void *argument)
 		if (now >= next_scan)
 		{
 			scan(spool);
-			if (now >= recent_until)
-				spool->recent_count = 0; /* what comes now is new, even if it looks the same */
 			next_scan = clock_steady() + RESCAN_SECONDS * CLOCK_SECOND;
 			continue;
 		}
@@ -356,7 +329,6 @@ static void free_spool(Spool *spool)
 		close(spool->inotify);
 	if (spool->folder >= 0)
 		close(spool->folder);
-	free(spool->recent);
 	free(spool);
 }
 
@@ -375,6 +347,7 @@ static TmsStatus intake_spool_start(const ServiceContext *context, void **handle
 	if (!spool)
 		return TMS_MEMORY;
 	spool->context = context;
+	signal(SIGIO, SIG_IGN); /* a lease that is wanted back: it is given up anyway */
 	spool->folder = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	spool->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (spool->folder < 0 || spool->inotify < 0 ||

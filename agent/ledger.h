@@ -58,7 +58,7 @@ typedef struct LedgerCounts
 	int64_t register_backlog;
 	int64_t register_oldest;
 	int64_t set_aside; /* never uploadable, or damaged: reported, not dropped */
-	int64_t violations_waiting; /* unregistered ones with a violation_code: the registrar sends at once */
+	int64_t violations_waiting; /* unregistered, with a violation_code: the registrar sends at once; counted to 1000 */
 } LedgerCounts;
 
 /*
@@ -77,8 +77,12 @@ extern void ledger_close(Ledger *ledger);
  * path, moves the file there (never over another), syncs the folder, writes the row, and returns when all is durable.
  * Captures of concurrent callers share one sync and one commit. In: record, bytes, sha256, taken_at. Out: id, ledger, seq,
  * path, held. On any failure nothing is acknowledged, no seq is used up and the file is gone or left as an orphan.
+ *
+ * key (NULL: none) names what the sender handed over. Under a key that was used for one of the last LEDGER_KEYS captures
+ * nothing is appended: TMS_EXISTS, and *entry is the capture of that time.
  */
-extern TMS_CHECKED TmsStatus ledger_append(Ledger *ledger, const char *temporary, LedgerEntry *entry);
+#define LEDGER_KEYS 100000
+extern TMS_CHECKED TmsStatus ledger_append(Ledger *ledger, const char *temporary, const char *key, LedgerEntry *entry);
 
 /* One entry by (ledger, seq), or by id. TMS_NOT_FOUND. */
 extern TMS_CHECKED TmsStatus ledger_get(Ledger *ledger, const TmsUuid *uuid, int64_t seq, LedgerEntry *out);
@@ -107,7 +111,7 @@ extern TMS_CHECKED TmsStatus ledger_set_aside(Ledger *ledger, int64_t id, const 
 
 /* --- registrar --- */
 
-/* All ledgers, oldest first, sealed ones too; but for those that are being indexed again and not yet whole. */
+/* All ledgers, oldest first, sealed ones too; but for sealed ones while the cache is indexed: they may not be whole yet. */
 extern TMS_CHECKED TmsStatus ledger_list(Ledger *ledger, LedgerInfo *out, int max, int *count);
 
 /* Entries of one ledger with from_seq <= seq, ascending; seqs the ledger has no entry for are missing from the answer. */
@@ -129,7 +133,8 @@ extern TMS_CHECKED TmsStatus ledger_fork(Ledger *ledger, const TmsUuid *uuid, in
 
 /*
  * Clears "uploaded" of what is held and was captured in [since, until), in all ledgers, as upload request request_id asks,
- * and then remembers the id. Works in pieces, so that intake goes on meanwhile; what a crash cuts short is asked again.
+ * also of what was set aside, and then remembers the id. Works in pieces, so that intake goes on meanwhile; what a crash cuts
+ * short is asked again.
  */
 extern TMS_CHECKED TmsStatus ledger_request_upload(Ledger *ledger, int64_t request_id, int64_t since, int64_t until);
 
@@ -143,15 +148,15 @@ extern TMS_CHECKED TmsStatus ledger_set_cleaning_period(Ledger *ledger, int64_t 
 /* --- cleaner --- */
 
 /*
- * Entries that are held, uploaded and confirmed, and whose taken_at and captured_at are both before `before`: oldest first,
- * by taken_at, from the one behind after_id on (0: from the oldest).
+ * Entries that are held, uploaded and confirmed, and whose taken_at and captured_at are both before `before`: by taken_at,
+ * oldest first, those behind the entry after_id (0: from the oldest on).
  */
 extern TMS_CHECKED TmsStatus ledger_next_cleanable(Ledger *ledger, int64_t before, int64_t after_id, LedgerEntry *out,
 												   int max, int *count);
 
 /*
  * Journals that the file is about to be unlinked, and that it is gone. A file found gone at start is finished by itself.
- * ledger_cleaning says TMS_NOT_FOUND, and the file must stay, unless the entry is held, uploaded and confirmed right then.
+ * TMS_NOT_FOUND from ledger_cleaning, unless the entry is held, uploaded and confirmed right then: the file has to stay.
  */
 extern TMS_CHECKED TmsStatus ledger_cleaning(Ledger *ledger, int64_t id);
 extern TMS_CHECKED TmsStatus ledger_cleaned(Ledger *ledger, int64_t id);

@@ -5,11 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "clock.h"
 #include "ledger_db.h"
 #include "ledger_sql.h"
 
 #define REQUEST_PIECE 5000 /* rows looked at in one job of an upload request */
-#define TRIM_PIECE    2000 /* rows dropped in one job */
+#define TRIM_PIECE    2000 /* rows of a ledger dropped in one job */
 
 /* --- appending --- */
 
@@ -38,36 +39,100 @@ TmsStatus ledger_insert(Ledger *ledger, int64_t no, LedgerEntry *entry)
 typedef struct Append
 {
 	const char *temporary;
+	const char *key; /* or NULL */
 	LedgerEntry *entry;
 } Append;
+
+/* The capture that was appended under a key: TMS_OK with it, TMS_NOT_FOUND. */
+static TmsStatus find_by_key(Ledger *ledger, const char *key, LedgerEntry *entry)
+{
+	LedgerDb *db = &ledger->write;
+	sqlite3_stmt *row;
+	int64_t id;
+	TmsStatus status = ledger_db_int(db, ledger_db_bind(db, SQL_KEY_FIND, "t", key), &id);
+
+	if (status != TMS_OK)
+		return status;
+	row = ledger_db_bind(db, SQL_CAPTURE_BY_ID, "i", id);
+	status = ledger_db_step(db, row);
+	if (status == TMS_OK && !ledger_entry_of(row, entry))
+		status = TMS_NOT_FOUND;
+	if (row)
+		sqlite3_reset(row);
+	return status;
+}
+
+static TmsStatus keep_key(Ledger *ledger, const char *key, int64_t id)
+{
+	LedgerDb *db = &ledger->write;
+	TmsStatus status = ledger_db_run(db, ledger_db_bind(db, SQL_KEY_PUT, "ti", key, id));
+
+	return status == TMS_OK ? ledger_db_run(db, ledger_db_bind(db, SQL_KEY_DROP, "i", id - LEDGER_KEYS)) : status;
+}
+
+/* A ledger has 2^32 - 1 captures; then the next one begins. */
+static TmsStatus make_room(Ledger *ledger)
+{
+	LedgerDb *db = &ledger->write;
+	int64_t no;
+	TmsStatus status;
+
+	if (ledger->active.last_seq < TMS_SEQ_MAX)
+		return TMS_OK;
+	status = ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_SEAL, "i", ledger->active.no));
+	if (status == TMS_OK)
+		status = ledger_add(ledger, NULL, false, false, &no);
+	return status == TMS_OK ? ledger_load_active(ledger) : status;
+}
+
+/* Moves the file to its path. A stranger that lies there has no row and is in nobody's way in quarantine/. */
+static TmsStatus place(Ledger *ledger, const char *temporary, const char *path)
+{
+	TmsStatus status;
+
+	ledger_note_placing(ledger, path);
+	status = cache_place(ledger->cache, temporary, path);
+	if (status == TMS_EXISTS)
+	{
+		status = cache_set_aside(ledger->cache, path, "in the place of a new capture, without an entry in the ledger");
+		if (status == TMS_OK)
+			status = cache_place(ledger->cache, temporary, path);
+	}
+	return status == TMS_NOT_FOUND || status == TMS_EXISTS ? TMS_IO : status;
+}
 
 static TmsStatus run_append(Ledger *ledger, LedgerJob *job)
 {
 	Append *append = job->argument;
 	LedgerEntry *entry = append->entry;
 	LedgerActive *active = &ledger->active;
-	TmsStatus status;
+	TmsStatus status = append->key ? find_by_key(ledger, append->key, entry) : TMS_NOT_FOUND;
 
+	if (status != TMS_NOT_FOUND)
+		return status == TMS_OK ? TMS_EXISTS : status;
+	status = make_room(ledger);
+	if (status != TMS_OK)
+		return status;
 	entry->ledger = active->uuid;
 	entry->seq = active->last_seq + 1;
-	if (entry->seq > TMS_SEQ_MAX ||
-		!tms_storage_path_make(entry->record.captured_at, entry->seq, tms_ledger_number(&active->uuid), entry->sha256,
+	if (!tms_storage_path_make(entry->record.captured_at, entry->seq, tms_ledger_number(&active->uuid), entry->sha256,
 							   entry->path))
 		return TMS_INVALID;
-	ledger_note_placing(ledger, entry->path);
-	status = cache_place(ledger->cache, append->temporary, entry->path);
+	status = place(ledger, append->temporary, entry->path);
 	if (status != TMS_OK)
-		return status == TMS_NOT_FOUND ? TMS_IO : status;
+		return status;
 	job->placed = entry->path;
 	status = ledger_insert(ledger, active->no, entry);
+	if (status == TMS_OK && append->key)
+		status = keep_key(ledger, append->key, entry->id);
 	if (status == TMS_OK)
 		active->last_seq = entry->seq;
-	return status;
+	return status == TMS_EXISTS ? TMS_IO : status; /* only a key may be said to exist */
 }
 
-TmsStatus ledger_append(Ledger *ledger, const char *temporary, LedgerEntry *entry)
+TmsStatus ledger_append(Ledger *ledger, const char *temporary, const char *key, LedgerEntry *entry)
 {
-	Append append = {temporary, entry};
+	Append append = {temporary, key, entry};
 
 	return ledger_write(ledger, run_append, &append);
 }
@@ -81,47 +146,16 @@ typedef struct Change
 	const char *text;
 } Change;
 
-/* Where the row of a capture stands: its ledger's local number and its seq. */
-static TmsStatus find_place(Ledger *ledger, int64_t id, int64_t *no, int64_t *seq)
-{
-	sqlite3_stmt *statement = ledger_db_bind(&ledger->write, SQL_CAPTURE_PLACE, "i", id);
-	TmsStatus status = ledger_db_step(&ledger->write, statement);
-
-	if (status == TMS_OK)
-	{
-		*no = sqlite3_column_int64(statement, 0);
-		*seq = sqlite3_column_int64(statement, 1);
-	}
-	if (statement)
-		sqlite3_reset(statement);
-	return status;
-}
-
-/* Sets a watermark to what a query finds for it. */
-static TmsStatus advance(Ledger *ledger, int64_t no, int find, int set)
-{
-	int64_t seq;
-	TmsStatus status = ledger_db_int(&ledger->write, ledger_db_bind(&ledger->write, find, "i", no), &seq);
-
-	return status == TMS_OK ? ledger_db_run(&ledger->write, ledger_db_bind(&ledger->write, set, "ii", no, seq))
-							: status;
-}
-
 static TmsStatus run_set_uploaded(Ledger *ledger, LedgerJob *job)
 {
 	const Change *change = job->argument;
 	LedgerDb *db = &ledger->write;
-	int64_t no, seq;
-	TmsStatus status = find_place(ledger, change->id, &no, &seq);
+	TmsStatus status;
 
-	if (status == TMS_OK)
-		status = ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_UPLOADED, "ii", change->id, change->value));
-	if (status != TMS_OK)
-		return status;
 	if (change->value == 0)
-		return ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_UNUPLOADED, "ii", no, seq));
-	status = ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_UPLOADED_MAX, "ii", no, seq));
-	return status == TMS_OK ? advance(ledger, no, SQL_LEDGER_NEXT_PENDING, SQL_LEDGER_UPLOADED_SEQ) : status;
+		return ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_NOT_UPLOADED, "i", change->id));
+	status = ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_UPLOADED, "ii", change->id, change->value));
+	return status == TMS_OK ? ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_UPLOADED_MAX, "i", change->id)) : status;
 }
 
 TmsStatus ledger_set_uploaded(Ledger *ledger, int64_t id, int64_t at)
@@ -134,13 +168,9 @@ TmsStatus ledger_set_uploaded(Ledger *ledger, int64_t id, int64_t at)
 static TmsStatus run_set_aside(Ledger *ledger, LedgerJob *job)
 {
 	const Change *change = job->argument;
-	int64_t no, seq;
-	TmsStatus status = find_place(ledger, change->id, &no, &seq);
 
-	if (status == TMS_OK)
-		status = ledger_db_run(&ledger->write,
-							   ledger_db_bind(&ledger->write, SQL_CAPTURE_ASIDE, "it", change->id, change->text));
-	return status == TMS_OK ? advance(ledger, no, SQL_LEDGER_NEXT_PENDING, SQL_LEDGER_UPLOADED_SEQ) : status;
+	return ledger_db_run(&ledger->write,
+						 ledger_db_bind(&ledger->write, SQL_CAPTURE_ASIDE, "it", change->id, change->text));
 }
 
 TmsStatus ledger_set_aside(Ledger *ledger, int64_t id, const char *reason)
@@ -163,23 +193,19 @@ static TmsStatus run_request_piece(Ledger *ledger, LedgerJob *job)
 {
 	const Request *request = job->argument;
 	LedgerDb *db = &ledger->write;
-	sqlite3_stmt *rows = ledger_db_bind(db, SQL_CAPTURE_REQUEST, "iiii", request->after, request->after + REQUEST_PIECE,
-										request->since, request->until);
-	TmsStatus status, changed = TMS_OK;
 
-	while ((status = ledger_db_step(db, rows)) == TMS_OK && changed == TMS_OK)
-		changed = ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_UNUPLOADED, "ii", sqlite3_column_int64(rows, 0),
-												   sqlite3_column_int64(rows, 1)));
-	if (rows)
-		sqlite3_reset(rows);
-	return changed != TMS_OK ? changed : status == TMS_NOT_FOUND ? TMS_OK : status;
+	return ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_REQUEST, "iiii", request->after,
+											request->after + REQUEST_PIECE, request->since, request->until));
 }
 
 static TmsStatus run_request_begin(Ledger *ledger, LedgerJob *job)
 {
 	Request *request = job->argument;
+	LedgerDb *db = &ledger->write;
+	TmsStatus status = ledger_db_int(db, ledger_db_bind(db, SQL_CAPTURE_MIN_ID, ""), &request->after);
 
-	return ledger_db_int(&ledger->write, ledger_db_bind(&ledger->write, SQL_CAPTURE_MAX_ID, ""), &request->last);
+	request->after--;
+	return status == TMS_OK ? ledger_db_int(db, ledger_db_bind(db, SQL_CAPTURE_MAX_ID, ""), &request->last) : status;
 }
 
 static TmsStatus run_request_end(Ledger *ledger, LedgerJob *job)
@@ -227,7 +253,8 @@ static TmsStatus run_next_report(Ledger *ledger, LedgerJob *job)
 	int64_t *report_no = job->argument;
 	TmsStatus status = ledger_meta_get(&ledger->write, "report_no", report_no);
 
-	(*report_no)++;
+	/* Begun at the clock, so that the numbers of a ledger.db that was lost are behind it. */
+	*report_no = *report_no >= clock_now() ? *report_no + 1 : clock_now();
 	return status == TMS_OK ? ledger_meta_put(&ledger->write, "report_no", *report_no) : status;
 }
 
@@ -249,14 +276,19 @@ TmsStatus ledger_set_cleaning_period(Ledger *ledger, int64_t period)
 
 /* --- cleaning --- */
 
+/* Runs a statement that changes one row; TMS_NOT_FOUND when there is no such row. */
+static TmsStatus change_row(Ledger *ledger, sqlite3_stmt *statement)
+{
+	TmsStatus status = ledger_db_run(&ledger->write, statement);
+
+	return status == TMS_OK && sqlite3_changes(ledger->write.handle) == 0 ? TMS_NOT_FOUND : status;
+}
+
 static TmsStatus run_cleaning(Ledger *ledger, LedgerJob *job)
 {
 	const Change *change = job->argument;
 
-	TmsStatus status =
-		ledger_db_run(&ledger->write, ledger_db_bind(&ledger->write, SQL_CAPTURE_CLEANING, "i", change->id));
-
-	return status == TMS_OK && sqlite3_changes(ledger->write.handle) == 0 ? TMS_NOT_FOUND : status;
+	return change_row(ledger, ledger_db_bind(&ledger->write, SQL_CAPTURE_CLEANING, "i", change->id));
 }
 
 TmsStatus ledger_cleaning(Ledger *ledger, int64_t id)
@@ -269,12 +301,8 @@ TmsStatus ledger_cleaning(Ledger *ledger, int64_t id)
 static TmsStatus run_cleaned(Ledger *ledger, LedgerJob *job)
 {
 	const Change *change = job->argument;
-	int64_t no, seq;
-	TmsStatus status = find_place(ledger, change->id, &no, &seq);
 
-	if (status == TMS_OK)
-		status = ledger_db_run(&ledger->write, ledger_db_bind(&ledger->write, SQL_CAPTURE_CLEANED, "i", change->id));
-	return status == TMS_OK ? advance(ledger, no, SQL_LEDGER_NEXT_HELD, SQL_LEDGER_CLEANED_SEQ) : status;
+	return change_row(ledger, ledger_db_bind(&ledger->write, SQL_CAPTURE_CLEANED, "i", change->id));
 }
 
 TmsStatus ledger_cleaned(Ledger *ledger, int64_t id)
@@ -290,28 +318,34 @@ typedef struct Trim
 	int64_t dropped; /* in one piece */
 } Trim;
 
-/* Drops up to TRIM_PIECE entries of each ledger. */
+/* Drops up to TRIM_PIECE of a ledger's oldest entries. */
+static TmsStatus trim_one(Ledger *ledger, int64_t no, Trim *trim)
+{
+	LedgerDb *db = &ledger->write;
+	int64_t kept;
+	TmsStatus status = ledger_db_int(
+		db, ledger_db_bind(db, SQL_CAPTURE_TRIM_TO, "iii", no, trim->before, (int64_t) TRIM_PIECE), &kept);
+
+	if (status == TMS_OK)
+		status = ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_TRIM, "ii", no, kept));
+	if (status == TMS_OK)
+		trim->dropped += sqlite3_changes(db->handle);
+	return status;
+}
+
 static TmsStatus run_trim(Ledger *ledger, LedgerJob *job)
 {
 	Trim *trim = job->argument;
 	LedgerDb *db = &ledger->write;
 	sqlite3_stmt *ledgers = ledger_db_bind(db, SQL_LEDGER_UUIDS, "");
-	TmsStatus status, dropped = TMS_OK;
+	TmsStatus status, trimmed = TMS_OK;
 
 	trim->dropped = 0;
-	while ((status = ledger_db_step(db, ledgers)) == TMS_OK && dropped == TMS_OK)
-	{
-		int64_t no = sqlite3_column_int64(ledgers, 0), kept;
-
-		dropped = ledger_db_int(db, ledger_db_bind(db, SQL_CAPTURE_FIRST_KEPT, "ii", no, trim->before), &kept);
-		if (dropped == TMS_OK)
-			dropped = ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_TRIM, "iii", no, kept, (int64_t) TRIM_PIECE));
-		if (dropped == TMS_OK)
-			trim->dropped += sqlite3_changes(db->handle);
-	}
+	while ((status = ledger_db_step(db, ledgers)) == TMS_OK && trimmed == TMS_OK)
+		trimmed = trim_one(ledger, sqlite3_column_int64(ledgers, 0), trim);
 	if (ledgers)
 		sqlite3_reset(ledgers);
-	return dropped != TMS_OK ? dropped : status == TMS_NOT_FOUND ? TMS_OK : status;
+	return trimmed != TMS_OK ? trimmed : status == TMS_NOT_FOUND ? TMS_OK : status;
 }
 
 TmsStatus ledger_trim(Ledger *ledger, int64_t before, int64_t *dropped)

@@ -31,12 +31,15 @@ static TmsStatus status_of(int code)
 
 static TmsStatus failed(LedgerDb *db, const char *call)
 {
-	char quoted[400];
+	char what[200], quoted[400];
 	int code = sqlite3_extended_errcode(db->handle);
+	TmsStatus status = db->unproven && code == SQLITE_ERROR ? TMS_DAMAGED : status_of(code);
 
-	log_event(LOG_LEVEL_ERROR, "ledger", "call=%s code=%d error=%s", call, code,
+	log_event(LOG_LEVEL_ERROR, "ledger", "call=%s code=%d error=%s", log_quote(call, what, sizeof what), code,
 			  log_quote(sqlite3_errmsg(db->handle), quoted, sizeof quoted));
-	return status_of(code);
+	if (status == TMS_DAMAGED)
+		*db->damaged = true;
+	return status;
 }
 
 static TmsStatus run_script(LedgerDb *db, const char *script)
@@ -75,10 +78,12 @@ static TmsStatus make_schema(LedgerDb *db)
 	return run_script(db, "BEGIN IMMEDIATE;" LEDGER_SCHEMA "PRAGMA user_version = 1; COMMIT;");
 }
 
-TmsStatus ledger_db_open(LedgerDb *db, const char *file, bool for_writing)
+TmsStatus ledger_db_open(LedgerDb *db, const char *file, bool for_writing, atomic_bool *damaged)
 {
 	TmsStatus status = TMS_OK;
 
+	db->damaged = damaged;
+	db->unproven = for_writing;
 	db->statements = calloc(SQL_COUNT, sizeof *db->statements);
 	if (!db->statements)
 		return TMS_MEMORY;
@@ -128,10 +133,13 @@ static int bind_one(sqlite3_stmt *statement, int at, char type, va_list *args)
 
 sqlite3_stmt *ledger_db_bind(LedgerDb *db, int sql, const char *types, ...)
 {
-	sqlite3_stmt **statement = &db->statements[sql];
+	sqlite3_stmt **statement;
 	va_list args;
 	int code = SQLITE_OK;
 
+	if (!db->handle)
+		return NULL;
+	statement = &db->statements[sql];
 	if (!*statement &&
 		sqlite3_prepare_v3(db->handle, ledger_sql[sql], -1, SQLITE_PREPARE_PERSISTENT, statement, NULL) != SQLITE_OK)
 	{

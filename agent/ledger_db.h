@@ -15,12 +15,14 @@
 
 typedef struct LedgerDb
 {
-	sqlite3 *handle;
+	sqlite3 *handle; /* NULL: closed; every call fails then */
 	sqlite3_stmt **statements; /* by LedgerSql, prepared on first use */
+	atomic_bool *damaged; /* set when SQLite finds the file damaged */
+	bool unproven; /* just opened: a table that is not there counts as damage as well */
 } LedgerDb;
 
-/* Opens data_dir/ledger.db; for writing creates file and schema when they are missing. Logs. TMS_DAMAGED: not a ledger. */
-extern TMS_CHECKED TmsStatus ledger_db_open(LedgerDb *db, const char *file, bool for_writing);
+/* Opens ledger.db; for writing creates file and schema when they are missing. Logs. TMS_DAMAGED: not a ledger. */
+extern TMS_CHECKED TmsStatus ledger_db_open(LedgerDb *db, const char *file, bool for_writing, atomic_bool *damaged);
 extern void ledger_db_close(LedgerDb *db);
 
 /*
@@ -46,9 +48,12 @@ struct LedgerJob
 	void *argument;
 	const char *placed; /* set by run: path of the file it placed in the cache */
 	TmsStatus status;
+	pthread_cond_t over; /* its owner waits for done */
 	bool done;
 	LedgerJob *next;
 };
+
+#define LEDGER_META_TEXT 128 /* size of a text in meta */
 
 /* The ledger new captures go to; the writer thread's alone. */
 typedef struct LedgerActive
@@ -58,23 +63,33 @@ typedef struct LedgerActive
 	int64_t last_seq;
 } LedgerActive;
 
+#define LEDGER_GROUP_MAX 256 /* jobs of one transaction */
+
 /*
- * lock guards the queue of jobs, stopping, and what the jobs' owners wait for (done); read_lock guards the reading
- * connection. write and active belong to the writer thread once it runs.
+ * lock guards the queue of jobs, stopping, and done of all jobs; read_lock guards the reading
+ * connection. The rest belongs to the writer thread once it runs, unless it says otherwise.
  */
 struct Ledger
 {
-	Cache *cache;
+	Cache *cache; /* set at open, only read afterwards, as the next four */
 	int data; /* folder descriptor of data_dir */
+	char file[4096]; /* path of ledger.db */
+	char device[TMS_DEVICE_CODE_SIZE];
+	char machine_id[LEDGER_META_TEXT];
+
 	LedgerDb write;
 	LedgerActive active;
 	int high; /* descriptors of ledger.high and ledger.placing */
 	int placing;
 	off_t placing_at; /* bytes written to it for the group under way */
+	bool doubt; /* a commit failed: nobody knows what of it is on the disk */
+	char *doubtful[LEDGER_GROUP_MAX]; /* paths of the files it placed */
+	int doubtful_count;
+	int64_t generation; /* of ledger.db: grows when a damaged one is replaced */
+	atomic_bool damaged; /* any thread: ledger.db has to be replaced before the next transaction */
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake; /* the writer: there are jobs, or stop */
-	pthread_cond_t done; /* owners of jobs */
 	LedgerJob *first;
 	LedgerJob *last;
 	bool stopping;
@@ -84,8 +99,9 @@ struct Ledger
 	pthread_mutex_t read_lock;
 	LedgerDb read;
 
-	Worker indexer; /* ledger_recover.c */
+	Worker indexer; /* ledger_index.c */
 	bool indexer_running;
+	int index_wanted; /* an eventfd: written when the cache is to be indexed */
 };
 
 /* Hands a job to the writer thread and waits until it is durable or has failed. */
@@ -111,24 +127,42 @@ extern bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry);
 
 /* --- ledger_recover.c --- */
 
-/* Looks at what a crash, a copied disk or a lost file left, before the writer runs. *index: the cache is to be indexed. */
-extern TMS_CHECKED TmsStatus ledger_recover(Ledger *ledger, const char *device, const char *machine_id, bool fresh,
-											bool *index);
+/*
+ * Looks at what a crash, a copied disk or a lost file left, in one transaction, before anything else is done with a ledger.db
+ * just opened. fresh: there was none. Loads the active ledger; wants the cache indexed when that is needed.
+ */
+extern TMS_CHECKED TmsStatus ledger_recover(Ledger *ledger, bool fresh);
 
-/* Starts, and ends, indexing the cache in the background (ledger_index.c). */
+/* --- ledger_index.c --- */
+
+/* Starts, and ends, the thread that indexes the cache whenever that is wanted. */
 extern TMS_CHECKED TmsStatus ledger_index_start(Ledger *ledger);
 extern void ledger_index_stop(Ledger *ledger);
 
-/* The ledgers that are noted beside the cache: by number; false when none has it. */
-extern bool ledger_noted(Ledger *ledger, int32_t number, TmsUuid *out);
+/* --- ledger_notes.c: the files beside ledger.db --- */
 
-/* A group is over, committed or not: writes ledger.high and begins ledger.placing anew. Failures are logged. */
+/* Opens ledger.high and ledger.placing. */
+extern TMS_CHECKED TmsStatus ledger_notes_open(Ledger *ledger);
+extern void ledger_notes_close(Ledger *ledger);
+
+/* Notes durably that there is a ledger of that UUID, or that entries of one moved to another: seq >= from to seq - from + 1 + base. */
+extern TMS_CHECKED TmsStatus ledger_note_ledger(Ledger *ledger, const TmsUuid *uuid);
+extern TMS_CHECKED TmsStatus ledger_note_fork(Ledger *ledger, const TmsUuid *old, int64_t from, const TmsUuid *new,
+											  int64_t base);
+
+/* The ledger and seq where a capture is whose path speaks of (number, *seq), as far as noted; false: no ledger has that number. */
+extern bool ledger_noted(Ledger *ledger, int32_t number, int64_t *seq, TmsUuid *uuid);
+
+/* What ledger.high says, and when it was written (microseconds since 1970); false: nothing that makes sense. */
+extern bool ledger_noted_high(Ledger *ledger, TmsUuid *uuid, int64_t *seq, int64_t *written_at);
+
+/* A group was committed: writes ledger.high, begins ledger.placing anew. Failures are logged. */
 extern void ledger_note_high(Ledger *ledger);
 
-/* Notes that a file is about to be placed. */
+/* A file is about to be placed. */
 extern void ledger_note_placing(Ledger *ledger, const char *path);
 
-/* At the end: this ledger was closed, not cut off. */
-extern void ledger_note_closed(Ledger *ledger);
+/* Calls `visit` with each path that ledger.placing names. */
+extern void ledger_noted_placing(Ledger *ledger, void (*visit)(Ledger *ledger, const char *path));
 
 #endif

@@ -56,28 +56,35 @@ static TmsStatus first_to_move(Ledger *ledger, int64_t no, int64_t from, int64_t
 	return status;
 }
 
-/* The ledger of that UUID, made when there is none. */
-static TmsStatus find_or_add(Ledger *ledger, const TmsUuid *uuid, Row *row)
+/*
+ * The ledger of that UUID, made when there is none: as the active one when the forked one was that. One that is there
+ * already stays sealed: it comes from a ledger.db that was lost or a disk that was put back, and its last seq may not be known.
+ */
+static TmsStatus find_or_add(Ledger *ledger, const TmsUuid *uuid, const Row *from, Row *row)
 {
 	TmsStatus status = find_ledger(ledger, uuid, row);
 
 	if (status != TMS_NOT_FOUND)
 		return status;
-	*row = (Row){.sealed = true};
-	return ledger_add(ledger, uuid, true, false, &row->no);
+	*row = (Row){.sealed = from->sealed};
+	return ledger_add(ledger, uuid, row->sealed, false, &row->no);
 }
 
 /* Moves the entries from `first` on behind those of another ledger. */
-static TmsStatus move_entries(Ledger *ledger, int64_t no, int64_t first, int64_t last, const Row *to)
+static TmsStatus move_entries(Ledger *ledger, const Fork *fork, const Row *from, int64_t first, const TmsUuid *uuid,
+							  const Row *to)
 {
 	LedgerDb *db = &ledger->write;
-	TmsStatus status = ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_NOTE_MOVED, "ii", no, first));
+	TmsStatus status = ledger_note_fork(ledger, fork->uuid, first, uuid, to->last_seq);
 
 	if (status == TMS_OK)
-		status = ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_MOVE, "iiii", no, first, to->no, to->last_seq + 1));
+		status = ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_NOTE_MOVED, "ii", from->no, first));
+	if (status == TMS_OK)
+		status =
+			ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_MOVE, "iiii", from->no, first, to->no, to->last_seq + 1));
 	if (status == TMS_OK)
 		status = ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_FORK_TO, "iii", to->no, (int64_t) to->sealed,
-												  to->last_seq + last - first + 1));
+												  to->last_seq + from->last_seq - first + 1));
 	return status;
 }
 
@@ -88,37 +95,29 @@ static TmsStatus run_fork(Ledger *ledger, LedgerJob *job)
 	uint8_t sha256[TMS_SHA256_SIZE];
 	int64_t first = 0;
 	TmsUuid uuid;
-	Row from, to;
-	TmsStatus status = find_ledger(ledger, fork->uuid, &from);
+	Row from, to = {.sealed = true};
+	TmsStatus status = find_ledger(ledger, fork->uuid, &from), found;
 
 	if (status != TMS_OK)
 		return status;
 	if (fork->from < 1 || fork->from > from.last_seq)
 		return TMS_OK; /* done already */
-	status = first_to_move(ledger, from.no, fork->from, &first, sha256);
-	if (status != TMS_OK && status != TMS_NOT_FOUND)
-		return status;
-	if (status == TMS_OK)
+	found = first_to_move(ledger, from.no, fork->from, &first, sha256);
+	if (found != TMS_OK && found != TMS_NOT_FOUND)
+		return found;
+	/* What was the active one is so no more, before another takes its place. */
+	status = ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_FORKED, "ii", from.no, fork->from));
+	if (status == TMS_OK && found == TMS_OK)
 	{
 		if (!tms_ledger_fork_uuid(fork->uuid, fork->from, sha256, &uuid))
 			return TMS_MEMORY;
-		status = find_or_add(ledger, &uuid, &to);
-		/* What was the active one is so no more, before another takes its place. */
+		status = find_or_add(ledger, &uuid, &from, &to);
 		if (status == TMS_OK)
-			status = ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_FORKED, "ii", from.no, fork->from));
-		to.sealed = to.sealed && from.sealed;
-		if (status == TMS_OK)
-			status = move_entries(ledger, from.no, first, from.last_seq, &to);
+			status = move_entries(ledger, fork, &from, first, &uuid, &to);
 	}
-	else
-	{
-		status = ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_FORKED, "ii", from.no, fork->from));
-		if (status == TMS_OK && !from.sealed)
-			status = ledger_add(ledger, NULL, false, false, &to.no);
-	}
-	if (status == TMS_OK)
-		status = ledger_load_active(ledger);
-	return status;
+	if (status == TMS_OK && to.sealed && !from.sealed)
+		status = ledger_add(ledger, NULL, false, false, &to.no);
+	return status == TMS_OK ? ledger_load_active(ledger) : status;
 }
 
 TmsStatus ledger_fork(Ledger *ledger, const TmsUuid *uuid, int64_t from)

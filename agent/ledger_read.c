@@ -28,6 +28,7 @@ bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry)
 {
 	const char *path = (const char *) sqlite3_column_text(row, COLUMN_PATH);
 	const char *record = (const char *) sqlite3_column_text(row, COLUMN_RECORD);
+	TmsStoragePathParts parts;
 	char error[RECORD_ERROR_SIZE];
 
 	memset(entry, 0, sizeof *entry);
@@ -44,6 +45,9 @@ bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry)
 	memcpy(entry->ledger.bytes, sqlite3_column_blob(row, COLUMN_UUID), TMS_UUID_SIZE);
 	memcpy(entry->sha256, sqlite3_column_blob(row, COLUMN_SHA256), TMS_SHA256_SIZE);
 	snprintf(entry->path, sizeof entry->path, "%s", path);
+	/* SQLite has no checksums: the digest's head in the name tells of a digest or name that changed. */
+	if (tms_storage_path_parse(path, &parts) && memcmp(parts.sha256_head, entry->sha256, sizeof parts.sha256_head) != 0)
+		return false;
 	record_init(&entry->record);
 	if (record_from_json(&entry->record, record, strlen(record), error) != TMS_OK)
 	{
@@ -56,10 +60,26 @@ bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry)
 	return true;
 }
 
-/* Takes the rows of a bound statement; a row that makes no sense is left out and told. */
+/* --- a row that makes no sense is set aside --- */
+
+static TmsStatus run_set_damaged_aside(Ledger *ledger, LedgerJob *job)
+{
+	const int64_t *id = job->argument;
+	TmsStatus status = ledger_db_run(&ledger->write, ledger_db_bind(&ledger->write, SQL_CAPTURE_DAMAGED, "i", *id));
+
+	if (status == TMS_OK && sqlite3_changes(ledger->write.handle) > 0)
+		log_event(LOG_LEVEL_ERROR, "ledger_row_damaged", "id=%lld action=\"set aside\"", (long long) *id);
+	return status;
+}
+
+/*
+ * Takes the rows of a bound statement and gives back the lock; a row that makes no sense is left out, and set aside, one at
+ * a time.
+ */
 static TmsStatus take_entries(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *out, int max, int *count)
 {
 	TmsStatus status = TMS_NOT_FOUND;
+	int64_t damaged = 0;
 
 	*count = 0;
 	while (*count < max && (status = ledger_db_step(&ledger->read, rows)) == TMS_OK)
@@ -67,10 +87,13 @@ static TmsStatus take_entries(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *o
 		if (ledger_entry_of(rows, &out[*count]))
 			(*count)++;
 		else
-			log_event(LOG_LEVEL_ERROR, "ledger_row_damaged", "id=%lld", (long long) out[*count].id);
+			damaged = sqlite3_column_int64(rows, COLUMN_ID);
 	}
 	if (rows)
 		sqlite3_reset(rows);
+	pthread_mutex_unlock(&ledger->read_lock);
+	if (damaged != 0)
+		(void) !ledger_write(ledger, run_set_damaged_aside, &damaged);
 	return *count == max || status == TMS_NOT_FOUND ? TMS_OK : status;
 }
 
@@ -82,70 +105,54 @@ static TmsStatus take_one(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *out)
 	return status == TMS_OK && count == 0 ? TMS_NOT_FOUND : status;
 }
 
+/* --- entries --- */
+
 TmsStatus ledger_get(Ledger *ledger, const TmsUuid *uuid, int64_t seq, LedgerEntry *out)
 {
-	TmsStatus status;
-
 	pthread_mutex_lock(&ledger->read_lock);
-	status =
-		take_one(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_BY_SEQ, "bi", uuid->bytes, TMS_UUID_SIZE, seq), out);
-	pthread_mutex_unlock(&ledger->read_lock);
-	return status;
+	return take_one(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_BY_SEQ, "bi", uuid->bytes, TMS_UUID_SIZE, seq),
+					out);
 }
 
 TmsStatus ledger_get_id(Ledger *ledger, int64_t id, LedgerEntry *out)
 {
-	TmsStatus status;
-
 	pthread_mutex_lock(&ledger->read_lock);
-	status = take_one(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_BY_ID, "i", id), out);
-	pthread_mutex_unlock(&ledger->read_lock);
-	return status;
+	return take_one(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_BY_ID, "i", id), out);
 }
 
 TmsStatus ledger_next_uploads(Ledger *ledger, bool requested, int64_t after_id, LedgerEntry *out, int max, int *count)
 {
-	TmsStatus status;
-
 	pthread_mutex_lock(&ledger->read_lock);
-	status = take_entries(
+	return take_entries(
 		ledger,
 		ledger_db_bind(&ledger->read, SQL_CAPTURE_NEXT_UPLOADS, "iii", (int64_t) requested, after_id, (int64_t) max),
 		out, max, count);
-	pthread_mutex_unlock(&ledger->read_lock);
-	return status;
 }
 
 TmsStatus ledger_read(Ledger *ledger, const TmsUuid *uuid, int64_t from_seq, LedgerEntry *out, int max, int *count)
 {
-	TmsStatus status;
-
 	pthread_mutex_lock(&ledger->read_lock);
-	status = take_entries(
+	return take_entries(
 		ledger,
 		ledger_db_bind(&ledger->read, SQL_CAPTURE_READ, "bii", uuid->bytes, TMS_UUID_SIZE, from_seq, (int64_t) max),
 		out, max, count);
-	pthread_mutex_unlock(&ledger->read_lock);
-	return status;
 }
 
 TmsStatus ledger_next_cleanable(Ledger *ledger, int64_t before, int64_t after_id, LedgerEntry *out, int max, int *count)
 {
 	int64_t after_taken_at = INT64_MIN;
-	TmsStatus status = TMS_OK;
 
 	pthread_mutex_lock(&ledger->read_lock);
-	if (after_id > 0)
-		status = ledger_db_int(&ledger->read, ledger_db_bind(&ledger->read, SQL_CAPTURE_TAKEN_AT, "i", after_id),
-							   &after_taken_at);
-	if (status == TMS_OK || status == TMS_NOT_FOUND)
-		status = take_entries(ledger,
-							  ledger_db_bind(&ledger->read, SQL_CAPTURE_NEXT_CLEANABLE, "iiii", before, after_taken_at,
-											 after_id, (int64_t) max),
-							  out, max, count);
-	pthread_mutex_unlock(&ledger->read_lock);
-	return status;
+	if (after_id > 0 && ledger_db_int(&ledger->read, ledger_db_bind(&ledger->read, SQL_CAPTURE_TAKEN_AT, "i", after_id),
+									  &after_taken_at) != TMS_OK)
+		after_taken_at = INT64_MIN; /* dropped meanwhile: from the oldest on */
+	return take_entries(ledger,
+						ledger_db_bind(&ledger->read, SQL_CAPTURE_NEXT_CLEANABLE, "iiii", before, after_taken_at,
+									   after_id, (int64_t) max),
+						out, max, count);
 }
+
+/* --- ledgers and counters --- */
 
 static void info_of(sqlite3_stmt *row, LedgerInfo *info)
 {
@@ -153,10 +160,10 @@ static void info_of(sqlite3_stmt *row, LedgerInfo *info)
 	info->sealed = sqlite3_column_int64(row, 1) != 0;
 	info->last_seq = sqlite3_column_int64(row, 2);
 	info->confirmed = sqlite3_column_int64(row, 3);
-	info->uploaded_seq = sqlite3_column_int64(row, 4);
-	info->uploaded_max = sqlite3_column_int64(row, 5);
-	info->cleaned_seq = sqlite3_column_int64(row, 6);
-	info->oldest_seq = sqlite3_column_int64(row, 7);
+	info->uploaded_max = sqlite3_column_int64(row, 4);
+	info->oldest_seq = sqlite3_column_int64(row, 5);
+	info->uploaded_seq = sqlite3_column_int64(row, 6);
+	info->cleaned_seq = sqlite3_column_int64(row, 7);
 }
 
 TmsStatus ledger_list(Ledger *ledger, LedgerInfo *out, int max, int *count)

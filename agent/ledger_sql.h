@@ -4,55 +4,65 @@
  * Invariants of the schema:
  *  - (ledger, seq) is unique; the active ledger's seqs have no holes; ids grow in the order of intake and are never reused;
  *  - exactly one ledger has sealed = 0, the active one; a building one is not reported yet;
- *  - uploaded_seq: every seq up to it is uploaded or set aside; uploaded_max: none above it is; cleaned_seq: none up to it is
- *    held; they may be lower, resp. higher, than the rows allow, never the other way round;
+ *  - no row above uploaded_max is uploaded; the other watermarks are looked up in the partial indexes;
  *  - counter holds the sums over capture, kept by triggers;
- *  - moved names the rows whose path was made for another (ledger, seq).
+ *  - moved names the rows whose path was made for another (ledger, seq);
+ *  - intake_key names the captures of the last LEDGER_KEYS that were appended under a key.
+ *
+ * Every statement but SQL_CAPTURE_REQUEST and those of trim, which work in pieces, finds its rows by an index, whatever the
+ * tables hold. Where only a partial index does that it is named (INDEXED BY): a statement that could not use it would fail.
  */
 #ifndef AGENT_LEDGER_SQL_H
 #define AGENT_LEDGER_SQL_H
 
 #define LEDGER_SCHEMA_VERSION 1
 
+/* Waits to be uploaded. */
+#define SQL_PENDING "held = 1 AND uploaded_at = 0 AND aside IS NULL"
+
+/* The counters with a row added, or taken away. */
+#define SQL_COUNT_NEW                                                                                    \
+	"UPDATE counter SET cached = cached + NEW.held, cached_bytes = cached_bytes + NEW.held * NEW.bytes," \
+	" pending = pending + (NEW.held AND NEW.uploaded_at = 0 AND NEW.aside IS NULL),"                     \
+	" aside = aside + (NEW.aside IS NOT NULL);"
+#define SQL_COUNT_OLD                                                                                    \
+	"UPDATE counter SET cached = cached - OLD.held, cached_bytes = cached_bytes - OLD.held * OLD.bytes," \
+	" pending = pending - (OLD.held AND OLD.uploaded_at = 0 AND OLD.aside IS NULL),"                     \
+	" aside = aside - (OLD.aside IS NOT NULL);"
+
 #define LEDGER_PRAGMAS                                                                                            \
 	"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -8192;" \
 	"PRAGMA wal_autocheckpoint = 1000; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;"
 
-#define LEDGER_SCHEMA                                                                                             \
-	"CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;"                                             \
-	"CREATE TABLE ledger (no INTEGER PRIMARY KEY, uuid BLOB UNIQUE NOT NULL, sealed INTEGER NOT NULL,"            \
-	" building INTEGER NOT NULL DEFAULT 0, last_seq INTEGER NOT NULL DEFAULT 0,"                                  \
-	" confirmed INTEGER NOT NULL DEFAULT 0, uploaded_seq INTEGER NOT NULL DEFAULT 0,"                             \
-	" uploaded_max INTEGER NOT NULL DEFAULT 0, cleaned_seq INTEGER NOT NULL DEFAULT 0);"                          \
-	"CREATE TABLE capture (id INTEGER PRIMARY KEY AUTOINCREMENT, ledger INTEGER NOT NULL, seq INTEGER NOT NULL,"  \
-	" bytes INTEGER NOT NULL, taken_at INTEGER NOT NULL, captured_at INTEGER NOT NULL,"                           \
-	" uploaded_at INTEGER NOT NULL DEFAULT 0, held INTEGER NOT NULL DEFAULT 1,"                                   \
-	" requested INTEGER NOT NULL DEFAULT 0, cleaning INTEGER NOT NULL DEFAULT 0,"                                 \
-	" violation INTEGER NOT NULL, aside TEXT, path TEXT NOT NULL, sha256 BLOB NOT NULL, record TEXT NOT NULL);"   \
-	"CREATE UNIQUE INDEX capture_seq ON capture (ledger, seq);"                                                   \
-	"CREATE INDEX capture_upload ON capture (requested, id)"                                                      \
-	" WHERE held = 1 AND uploaded_at = 0 AND aside IS NULL;"                                                      \
-	"CREATE INDEX capture_held ON capture (taken_at, id) WHERE held = 1;"                                         \
-	"CREATE INDEX capture_cleaning ON capture (id) WHERE cleaning = 1;"                                           \
-	"CREATE INDEX capture_violation ON capture (ledger, seq) WHERE violation = 1;"                                \
-	"CREATE TABLE moved (path TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;"                              \
-	"CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), cached INTEGER, cached_bytes INTEGER,"        \
-	" pending INTEGER, aside INTEGER);"                                                                           \
-	"INSERT INTO counter VALUES (1, 0, 0, 0, 0);"                                                                 \
-	"CREATE TRIGGER capture_inserted AFTER INSERT ON capture BEGIN UPDATE counter SET"                            \
-	" cached = cached + NEW.held, cached_bytes = cached_bytes + NEW.held * NEW.bytes,"                            \
-	" pending = pending + (NEW.held AND NEW.uploaded_at = 0 AND NEW.aside IS NULL),"                              \
-	" aside = aside + (NEW.aside IS NOT NULL); END;"                                                              \
-	"CREATE TRIGGER capture_updated AFTER UPDATE OF held, uploaded_at, aside ON capture BEGIN UPDATE counter SET" \
-	" cached = cached + NEW.held - OLD.held,"                                                                     \
-	" cached_bytes = cached_bytes + NEW.held * NEW.bytes - OLD.held * OLD.bytes,"                                 \
-	" pending = pending + (NEW.held AND NEW.uploaded_at = 0 AND NEW.aside IS NULL)"                               \
-	" - (OLD.held AND OLD.uploaded_at = 0 AND OLD.aside IS NULL),"                                                \
-	" aside = aside + (NEW.aside IS NOT NULL) - (OLD.aside IS NOT NULL); END;"                                    \
-	"CREATE TRIGGER capture_deleted AFTER DELETE ON capture BEGIN UPDATE counter SET"                             \
-	" cached = cached - OLD.held, cached_bytes = cached_bytes - OLD.held * OLD.bytes,"                            \
-	" pending = pending - (OLD.held AND OLD.uploaded_at = 0 AND OLD.aside IS NULL),"                              \
-	" aside = aside - (OLD.aside IS NOT NULL); DELETE FROM moved WHERE id = OLD.id; END;"
+#define LEDGER_SCHEMA                                                                                            \
+	"CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;"                                            \
+	"CREATE TABLE ledger (no INTEGER PRIMARY KEY, uuid BLOB UNIQUE NOT NULL, sealed INTEGER NOT NULL,"           \
+	" building INTEGER NOT NULL DEFAULT 0, last_seq INTEGER NOT NULL DEFAULT 0,"                                 \
+	" confirmed INTEGER NOT NULL DEFAULT 0, uploaded_max INTEGER NOT NULL DEFAULT 0);"                           \
+	"CREATE UNIQUE INDEX ledger_active ON ledger (sealed) WHERE sealed = 0;"                                     \
+	"CREATE TABLE capture (id INTEGER PRIMARY KEY AUTOINCREMENT, ledger INTEGER NOT NULL, seq INTEGER NOT NULL," \
+	" bytes INTEGER NOT NULL, taken_at INTEGER NOT NULL, captured_at INTEGER NOT NULL,"                          \
+	" uploaded_at INTEGER NOT NULL DEFAULT 0, held INTEGER NOT NULL DEFAULT 1,"                                  \
+	" requested INTEGER NOT NULL DEFAULT 0, cleaning INTEGER NOT NULL DEFAULT 0,"                                \
+	" violation INTEGER NOT NULL, aside TEXT, path TEXT NOT NULL, sha256 BLOB NOT NULL, record TEXT NOT NULL);"  \
+	"CREATE UNIQUE INDEX capture_seq ON capture (ledger, seq);"                                                  \
+	"CREATE INDEX capture_upload ON capture (requested, id) WHERE " SQL_PENDING ";"                              \
+	"CREATE INDEX capture_pending ON capture (ledger, seq) WHERE " SQL_PENDING ";"                               \
+	"CREATE INDEX capture_held ON capture (ledger, seq) WHERE held = 1;"                                         \
+	"CREATE INDEX capture_cleanable ON capture (taken_at, id) WHERE held = 1 AND uploaded_at > 0;"               \
+	"CREATE INDEX capture_cleaning ON capture (id) WHERE cleaning = 1;"                                          \
+	"CREATE INDEX capture_violation ON capture (ledger, seq) WHERE violation = 1;"                               \
+	"CREATE TABLE moved (path TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;"                             \
+	"CREATE TABLE intake_key (key TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;"                         \
+	"CREATE INDEX intake_key_id ON intake_key (id);"                                                             \
+	"CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), cached INTEGER, cached_bytes INTEGER,"       \
+	" pending INTEGER, aside INTEGER);"                                                                          \
+	"INSERT INTO counter VALUES (1, 0, 0, 0, 0);"                                                                \
+	"CREATE TRIGGER capture_inserted AFTER INSERT ON capture BEGIN " SQL_COUNT_NEW " END;"                       \
+	"CREATE TRIGGER capture_updated AFTER UPDATE OF held, uploaded_at, aside ON capture BEGIN " SQL_COUNT_OLD    \
+		SQL_COUNT_NEW " END;"                                                                                    \
+	"CREATE TRIGGER capture_deleted AFTER DELETE ON capture BEGIN " SQL_COUNT_OLD                                \
+	" DELETE FROM moved WHERE path = OLD.path; END;"
 
 /* Columns of an entry, in the order in which ledger_read.c takes them. */
 #define ENTRY_COLUMNS \
@@ -67,16 +77,18 @@ typedef enum LedgerSql
 	SQL_SAVE,
 	SQL_SAVE_BACK,
 	SQL_SAVE_DONE,
+	SQL_CHECKPOINT,
+	SQL_START_IDS,
 	SQL_META_GET,
 	SQL_META_PUT,
 	SQL_LEDGER_NEW,
 	SQL_LEDGER_ACTIVE,
+	SQL_LEDGER_SEAL,
 	SQL_LEDGER_BY_UUID,
 	SQL_LEDGER_UUIDS,
 	SQL_LEDGER_SEAL_ALL,
-	SQL_LEDGER_SEAL_BUILDING,
+	SQL_LEDGER_BUILD,
 	SQL_LEDGER_BUILT,
-	SQL_LEDGER_ANY_BUILDING,
 	SQL_LEDGER_LIST,
 	SQL_LEDGER_LAST_SEQ,
 	SQL_LEDGER_CONFIRM,
@@ -84,33 +96,33 @@ typedef enum LedgerSql
 	SQL_LEDGER_FORKED,
 	SQL_LEDGER_FORK_TO,
 	SQL_LEDGER_UPLOADED_MAX,
-	SQL_LEDGER_NEXT_PENDING,
-	SQL_LEDGER_UPLOADED_SEQ,
-	SQL_LEDGER_UNUPLOADED,
-	SQL_LEDGER_NEXT_HELD,
-	SQL_LEDGER_CLEANED_SEQ,
 	SQL_CAPTURE_INSERT,
 	SQL_CAPTURE_BY_SEQ,
 	SQL_CAPTURE_BY_ID,
-	SQL_CAPTURE_PLACE,
 	SQL_CAPTURE_NEXT_UPLOADS,
 	SQL_CAPTURE_READ,
 	SQL_CAPTURE_TAKEN_AT,
 	SQL_CAPTURE_NEXT_CLEANABLE,
 	SQL_CAPTURE_UPLOADED,
+	SQL_CAPTURE_NOT_UPLOADED,
 	SQL_CAPTURE_ASIDE,
 	SQL_CAPTURE_REQUEST,
+	SQL_CAPTURE_MIN_ID,
 	SQL_CAPTURE_MAX_ID,
 	SQL_CAPTURE_CLEANING,
 	SQL_CAPTURE_CLEANED,
 	SQL_CAPTURE_NOT_CLEANING,
 	SQL_CAPTURE_LIST_CLEANING,
-	SQL_CAPTURE_FIRST_KEPT,
+	SQL_CAPTURE_TRIM_TO,
 	SQL_CAPTURE_TRIM,
 	SQL_CAPTURE_FIRST_FROM,
 	SQL_CAPTURE_NOTE_MOVED,
 	SQL_CAPTURE_MOVE,
 	SQL_CAPTURE_BY_PATH_SEQ,
+	SQL_CAPTURE_DAMAGED,
+	SQL_KEY_FIND,
+	SQL_KEY_PUT,
+	SQL_KEY_DROP,
 	SQL_MOVED_HAS,
 	SQL_MOVED_PUT,
 	SQL_COUNTERS,
@@ -128,85 +140,89 @@ static const char *const ledger_sql[SQL_COUNT] = {
 	[SQL_SAVE] = "SAVEPOINT job",
 	[SQL_SAVE_BACK] = "ROLLBACK TO job",
 	[SQL_SAVE_DONE] = "RELEASE job",
+	[SQL_CHECKPOINT] = "PRAGMA wal_checkpoint(TRUNCATE)",
+	[SQL_START_IDS] = "INSERT INTO sqlite_sequence (name, seq) SELECT 'capture', ?1"
+					  " WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'capture')",
 	[SQL_META_GET] = "SELECT value FROM meta WHERE name = ?1",
 	[SQL_META_PUT] = "INSERT INTO meta (name, value) VALUES (?1, ?2)"
 					 " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
 	[SQL_LEDGER_NEW] = "INSERT INTO ledger (uuid, sealed, building) VALUES (?1, ?2, ?3)",
 	[SQL_LEDGER_ACTIVE] = "SELECT no, uuid, last_seq FROM ledger WHERE sealed = 0",
+	[SQL_LEDGER_SEAL] = "UPDATE ledger SET sealed = 1 WHERE no = ?1",
 	[SQL_LEDGER_BY_UUID] = "SELECT no, sealed, last_seq, confirmed FROM ledger WHERE uuid = ?1",
-	[SQL_LEDGER_UUIDS] = "SELECT no, uuid, last_seq FROM ledger ORDER BY no",
+	[SQL_LEDGER_UUIDS] = "SELECT no, uuid, last_seq, sealed FROM ledger ORDER BY no",
 	[SQL_LEDGER_SEAL_ALL] = "UPDATE ledger SET sealed = 1",
-	[SQL_LEDGER_SEAL_BUILDING] = "UPDATE ledger SET sealed = 1, building = 1",
+	[SQL_LEDGER_BUILD] = "UPDATE ledger SET building = 1 WHERE sealed = 1",
 	[SQL_LEDGER_BUILT] = "UPDATE ledger SET building = 0",
-	[SQL_LEDGER_ANY_BUILDING] = "SELECT count(*) FROM ledger WHERE building = 1",
 	[SQL_LEDGER_LIST] =
-		"SELECT l.uuid, l.sealed, l.last_seq, l.confirmed, l.uploaded_seq, l.uploaded_max, l.cleaned_seq,"
-		" coalesce((SELECT min(c.seq) FROM capture c WHERE c.ledger = l.no), l.last_seq + 1)"
+		"SELECT l.uuid, l.sealed, l.last_seq, l.confirmed, l.uploaded_max,"
+		" coalesce((SELECT seq FROM capture WHERE ledger = l.no ORDER BY seq LIMIT 1), l.last_seq + 1),"
+		" coalesce((SELECT seq FROM capture INDEXED BY capture_pending WHERE ledger = l.no AND " SQL_PENDING
+		" ORDER BY seq LIMIT 1) - 1, l.last_seq),"
+		" coalesce((SELECT seq FROM capture INDEXED BY capture_held WHERE ledger = l.no AND held = 1"
+		" ORDER BY seq LIMIT 1) - 1, l.last_seq)"
 		" FROM ledger l WHERE l.building = 0 ORDER BY l.no LIMIT ?1",
 	[SQL_LEDGER_LAST_SEQ] = "UPDATE ledger SET last_seq = max(last_seq, ?2) WHERE no = ?1",
-	[SQL_LEDGER_CONFIRM] = "UPDATE ledger SET confirmed = min(?2, last_seq) WHERE uuid = ?1",
-	[SQL_LEDGER_UNCONFIRM] = "UPDATE ledger SET confirmed = min(confirmed, ?2 - 1),"
-							 " uploaded_seq = min(uploaded_seq, ?2 - 1), cleaned_seq = min(cleaned_seq, ?2 - 1)"
-							 " WHERE no = ?1",
+	[SQL_LEDGER_CONFIRM] = "UPDATE ledger SET confirmed = max(0, min(?2, last_seq)) WHERE uuid = ?1 AND building = 0",
+	[SQL_LEDGER_UNCONFIRM] = "UPDATE ledger SET confirmed = min(confirmed, ?2 - 1) WHERE no = ?1",
 	[SQL_LEDGER_FORKED] = "UPDATE ledger SET sealed = 1, last_seq = ?2 - 1, confirmed = min(confirmed, ?2 - 1),"
-						  " uploaded_seq = min(uploaded_seq, ?2 - 1), uploaded_max = min(uploaded_max, ?2 - 1),"
-						  " cleaned_seq = min(cleaned_seq, ?2 - 1) WHERE no = ?1",
-	/* Watermarks of a ledger that entries were moved to: known from the rows as they are read again. */
+						  " uploaded_max = min(uploaded_max, ?2 - 1) WHERE no = ?1",
 	[SQL_LEDGER_FORK_TO] = "UPDATE ledger SET sealed = ?2, last_seq = ?3, uploaded_max = ?3 WHERE no = ?1",
-	[SQL_LEDGER_UPLOADED_MAX] = "UPDATE ledger SET uploaded_max = max(uploaded_max, ?2) WHERE no = ?1",
-	[SQL_LEDGER_NEXT_PENDING] = "SELECT coalesce((SELECT c.seq - 1 FROM capture c WHERE c.ledger = l.no"
-								" AND c.seq > l.uploaded_seq AND c.uploaded_at = 0 AND c.aside IS NULL"
-								" ORDER BY c.seq LIMIT 1), l.last_seq) FROM ledger l WHERE l.no = ?1",
-	[SQL_LEDGER_UPLOADED_SEQ] = "UPDATE ledger SET uploaded_seq = ?2 WHERE no = ?1",
-	[SQL_LEDGER_UNUPLOADED] = "UPDATE ledger SET uploaded_seq = min(uploaded_seq, ?2 - 1) WHERE no = ?1",
-	[SQL_LEDGER_NEXT_HELD] = "SELECT coalesce((SELECT c.seq - 1 FROM capture c WHERE c.ledger = l.no"
-							 " AND c.seq > l.cleaned_seq AND c.held = 1 ORDER BY c.seq LIMIT 1), l.last_seq)"
-							 " FROM ledger l WHERE l.no = ?1",
-	[SQL_LEDGER_CLEANED_SEQ] = "UPDATE ledger SET cleaned_seq = ?2 WHERE no = ?1",
+	[SQL_LEDGER_UPLOADED_MAX] = "UPDATE ledger SET uploaded_max = max(uploaded_max, c.seq) FROM capture c"
+								" WHERE c.id = ?1 AND ledger.no = c.ledger",
 	[SQL_CAPTURE_INSERT] = "INSERT INTO capture (ledger, seq, bytes, taken_at, captured_at, violation, path, sha256,"
 						   " record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
 	[SQL_CAPTURE_BY_SEQ] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE l.uuid = ?1 AND c.seq = ?2",
 	[SQL_CAPTURE_BY_ID] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE c.id = ?1",
-	[SQL_CAPTURE_PLACE] = "SELECT ledger, seq FROM capture WHERE id = ?1",
-	[SQL_CAPTURE_NEXT_UPLOADS] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE c.held = 1 AND c.uploaded_at = 0"
-								 " AND c.aside IS NULL AND c.requested = ?1 AND c.id > ?2 ORDER BY c.id LIMIT ?3",
+	[SQL_CAPTURE_NEXT_UPLOADS] =
+		"SELECT " ENTRY_COLUMNS " FROM capture c INDEXED BY capture_upload JOIN ledger l ON l.no = c.ledger"
+		" WHERE " SQL_PENDING " AND c.requested = ?1 AND c.id > ?2 ORDER BY c.id LIMIT ?3",
 	[SQL_CAPTURE_READ] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE l.uuid = ?1 AND c.seq >= ?2 ORDER BY c.seq LIMIT ?3",
 	[SQL_CAPTURE_TAKEN_AT] = "SELECT taken_at FROM capture WHERE id = ?1",
 	[SQL_CAPTURE_NEXT_CLEANABLE] =
-		"SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE c.held = 1 AND c.taken_at < ?1 AND (c.taken_at, c.id) > (?2, ?3)"
-		" AND c.captured_at < ?1 AND c.uploaded_at > 0 AND c.seq <= l.confirmed AND l.building = 0"
-		" ORDER BY c.taken_at, c.id LIMIT ?4",
-	[SQL_CAPTURE_UPLOADED] = "UPDATE capture SET uploaded_at = ?2, requested = requested AND ?2 = 0 WHERE id = ?1",
-	[SQL_CAPTURE_ASIDE] = "UPDATE capture SET aside = ?2 WHERE id = ?1",
-	[SQL_CAPTURE_REQUEST] = "UPDATE capture SET uploaded_at = 0, requested = 1 WHERE id > ?1 AND id <= ?2 AND held = 1"
-							" AND aside IS NULL AND captured_at >= ?3 AND captured_at < ?4 RETURNING ledger, seq",
+		"SELECT " ENTRY_COLUMNS " FROM capture c INDEXED BY capture_cleanable JOIN ledger l ON l.no = c.ledger"
+		" WHERE c.held = 1 AND c.uploaded_at > 0 AND c.taken_at < ?1 AND (c.taken_at, c.id) > (?2, ?3)"
+		" AND c.captured_at < ?1 AND c.seq <= l.confirmed AND l.building = 0 ORDER BY c.taken_at, c.id LIMIT ?4",
+	[SQL_CAPTURE_UPLOADED] = "UPDATE capture SET uploaded_at = ?2, requested = 0, aside = NULL WHERE id = ?1",
+	[SQL_CAPTURE_NOT_UPLOADED] = "UPDATE capture SET uploaded_at = 0 WHERE id = ?1 AND held = 1",
+	[SQL_CAPTURE_ASIDE] = "UPDATE capture SET aside = ?2 WHERE id = ?1 AND uploaded_at = 0",
+	[SQL_CAPTURE_REQUEST] = "UPDATE capture SET uploaded_at = 0, requested = 1, aside = NULL WHERE id > ?1 AND id <= ?2"
+							" AND held = 1 AND captured_at >= ?3 AND captured_at < ?4",
+	[SQL_CAPTURE_MIN_ID] = "SELECT coalesce(min(id), 1) FROM capture",
 	[SQL_CAPTURE_MAX_ID] = "SELECT coalesce(max(id), 0) FROM capture",
 	[SQL_CAPTURE_CLEANING] = "UPDATE capture SET cleaning = 1 WHERE id = ?1 AND held = 1 AND uploaded_at > 0 AND seq <="
-							 " (SELECT l.confirmed FROM ledger l WHERE l.no = capture.ledger AND l.building = 0)",
-	[SQL_CAPTURE_CLEANED] = "UPDATE capture SET held = 0, cleaning = 0, requested = 0 WHERE id = ?1",
+							 " (SELECT confirmed FROM ledger WHERE no = ledger AND building = 0)",
+	[SQL_CAPTURE_CLEANED] = "UPDATE capture SET held = 0, cleaning = 0, requested = 0 WHERE id = ?1 AND cleaning = 1",
 	[SQL_CAPTURE_NOT_CLEANING] = "UPDATE capture SET cleaning = 0 WHERE id = ?1",
-	[SQL_CAPTURE_LIST_CLEANING] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE c.cleaning = 1 ORDER BY c.id LIMIT ?1",
-	[SQL_CAPTURE_FIRST_KEPT] =
-		"SELECT coalesce((SELECT c.seq FROM capture c WHERE c.ledger = l.no"
-		" AND (c.held = 1 OR c.aside IS NOT NULL OR c.taken_at >= ?2) ORDER BY c.seq LIMIT 1), l.last_seq + 1)"
-		" FROM ledger l WHERE l.no = ?1",
-	[SQL_CAPTURE_TRIM] = "DELETE FROM capture WHERE id IN (SELECT c.id FROM capture c JOIN ledger l ON l.no = c.ledger"
-						 " WHERE l.no = ?1 AND c.seq < ?2 AND c.seq < l.confirmed ORDER BY c.seq LIMIT ?3)",
+	[SQL_CAPTURE_LIST_CLEANING] = "SELECT id, path FROM capture INDEXED BY capture_cleaning"
+								  " WHERE cleaning = 1 AND id > ?1 ORDER BY id LIMIT 1",
+	/* Of a number of a ledger's oldest entries: the first that has to stay, or the one behind them. */
+	[SQL_CAPTURE_TRIM_TO] =
+		"SELECT coalesce(min(CASE WHEN held = 1 OR aside IS NOT NULL OR seq >= confirmed OR taken_at >= ?2"
+		" THEN seq END), max(seq) + 1, 0) FROM (SELECT c.seq, c.held, c.aside, c.taken_at, l.confirmed"
+		" FROM capture c JOIN ledger l ON l.no = c.ledger WHERE l.no = ?1 ORDER BY c.seq LIMIT ?3)",
+	[SQL_CAPTURE_TRIM] = "DELETE FROM capture WHERE ledger = ?1 AND seq < ?2",
 	[SQL_CAPTURE_FIRST_FROM] = "SELECT seq, sha256 FROM capture WHERE ledger = ?1 AND seq >= ?2 ORDER BY seq LIMIT 1",
 	[SQL_CAPTURE_NOTE_MOVED] = "INSERT OR REPLACE INTO moved (path, id)"
 							   " SELECT path, id FROM capture WHERE ledger = ?1 AND seq >= ?2",
 	[SQL_CAPTURE_MOVE] = "UPDATE capture SET ledger = ?3, seq = seq - ?2 + ?4 WHERE ledger = ?1 AND seq >= ?2",
 	[SQL_CAPTURE_BY_PATH_SEQ] = "SELECT path FROM capture WHERE ledger = ?1 AND seq = ?2",
+	[SQL_CAPTURE_DAMAGED] = "UPDATE capture SET aside = 'damaged row' WHERE id = ?1 AND aside IS NULL",
+	[SQL_KEY_FIND] = "SELECT id FROM intake_key WHERE key = ?1",
+	[SQL_KEY_PUT] = "INSERT OR REPLACE INTO intake_key (key, id) VALUES (?1, ?2)",
+	[SQL_KEY_DROP] = "DELETE FROM intake_key WHERE id <= ?1",
 	[SQL_MOVED_HAS] = "SELECT id FROM moved WHERE path = ?1",
 	[SQL_MOVED_PUT] = "INSERT OR REPLACE INTO moved (path, id) VALUES (?1, ?2)",
 	[SQL_COUNTERS] = "SELECT cached, cached_bytes, pending, aside FROM counter",
-	[SQL_OLDEST_UPLOAD] = "SELECT taken_at FROM capture WHERE held = 1 AND uploaded_at = 0 AND aside IS NULL"
+	[SQL_OLDEST_UPLOAD] = "SELECT taken_at FROM capture INDEXED BY capture_upload WHERE " SQL_PENDING
 						  " AND requested = ?1 ORDER BY id LIMIT 1",
 	[SQL_REGISTER_BACKLOG] = "SELECT coalesce(sum(last_seq - confirmed), 0) FROM ledger",
-	[SQL_REGISTER_OLDEST] = "SELECT coalesce(min(c.taken_at), 0) FROM ledger l JOIN capture c ON c.ledger = l.no"
-							" AND c.seq = l.confirmed + 1",
-	[SQL_VIOLATIONS] = "SELECT count(*) FROM (SELECT 1 FROM ledger l JOIN capture c ON c.ledger = l.no"
-					   " AND c.violation = 1 AND c.seq > l.confirmed WHERE l.building = 0 LIMIT 1000)",
+	[SQL_REGISTER_OLDEST] =
+		"SELECT coalesce(min((SELECT taken_at FROM capture WHERE ledger = l.no AND seq > l.confirmed"
+		" ORDER BY seq LIMIT 1)), 0) FROM ledger l WHERE l.confirmed < l.last_seq",
+	[SQL_VIOLATIONS] = "SELECT count(*) FROM (SELECT 1 FROM ledger l JOIN capture c INDEXED BY capture_violation"
+					   " ON c.ledger = l.no AND c.violation = 1 AND c.seq > l.confirmed"
+					   " WHERE l.building = 0 AND l.confirmed < l.last_seq LIMIT 1000)",
 };
 
 #endif

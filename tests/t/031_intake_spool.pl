@@ -102,20 +102,44 @@ gone_ok('after.jpg');
 ok(-e "$spool/.hidden.jpg" && -e "$spool/upload.jpg.part" && -e "$spool/alone.json" && -l "$spool/link.jpg",
 	'hidden, unfinished and foreign files are left alone');
 
+# --- a writer that takes its time: its file is not taken before it is closed, however long it lies still ---
+my $stalled = jpeg("stalled", 9000);
+open(my $writer, '>:raw', "$spool/slow.jpg") or die $!;
+$writer->autoflush(1);
+print $writer substr($stalled, 0, 4000);
+utime(time() - 3600, time() - 3600, "$spool/slow.jpg");
+my $passing = jpeg('passing');
+move_in('passing.jpg', $passing);
+gone_ok('passing.jpg');
+# Two looks through the folder, which other files that nobody told of show: a link makes no event.
+for my $n (1 .. 2)
+{
+	write_file("$agent->{dir}/told$n", jpeg("told $n"));
+	link("$agent->{dir}/told$n", "$spool/told$n.jpg") or die $!;
+	gone_ok("told$n.jpg");
+}
+ok(-e "$spool/slow.jpg", 'a file that is being written is left alone');
+print $writer substr($stalled, 4000);
+close($writer);
+gone_ok('slow.jpg');
+ok($pc->wait_for_sql('SELECT count(*) ' . row($stalled), '1'), 'and taken whole when it is closed');
+
 # --- a crash between taking and unlinking: the file is still there, and is not taken twice ---
 my $twice = jpeg('twice');
-move_in('twice.jpg', $twice);
+write_file("$agent->{dir}/twice", $twice);
+link("$agent->{dir}/twice", "$spool/twice.jpg") or die $!;
 gone_ok('twice.jpg');
 ok($pc->wait_for_sql('SELECT count(*) ' . row($twice), '1'), 'taken once');
 $agent->kill9;
-move_in('twice.jpg', $twice);
-utime(time() - 60, time() - 60, "$spool/twice.jpg");
+link("$agent->{dir}/twice", "$spool/twice.jpg") or die $!;
 $agent->start;
 gone_ok('twice.jpg');
 my $later = jpeg('later');
 move_in('later.jpg', $later);
 ok($pc->wait_for_sql('SELECT count(*) ' . row($later), '1'), 'what comes later is taken');
 is($pc->sql('SELECT count(*) ' . row($twice)), '1', 'what was taken before the crash is not taken again');
+move_in('twice.jpg', $twice);
+ok($pc->wait_for_sql('SELECT count(*) ' . row($twice), '2'), 'another file is another capture, be its bytes the same');
 
 is($agent->stop, 0, 'stops cleanly');
 unlike(read_file($agent->{log}), qr/Sanitizer|runtime error/, 'no sanitizer report');

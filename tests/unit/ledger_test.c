@@ -1,123 +1,11 @@
 /*
  * The ledger through its header: seqs and paths, queues and watermarks, forks, cleaning, trimming, and what a restart finds.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "agent/ledger.h"
+#include "ledger_place.h"
 
-#define MACHINE "0123456789abcdef0123456789abcdef"
-#define HOUR    INT64_C(3600000000)
-#define NOW     INT64_C(1795000000000000) /* 2026-11-18 */
-#define MANY    64
-
-typedef struct Place
-{
-	char dir[64];
-	Cache *cache;
-	Ledger *ledger;
-} Place;
-
-static void open_as(Place *place, const char *device, const char *machine_id)
-{
-	assert_int_equal(cache_open(place->dir, &place->cache), TMS_OK);
-	assert_int_equal(ledger_open(place->cache, place->dir, device, machine_id, &place->ledger), TMS_OK);
-}
-
-static void close_place(Place *place)
-{
-	ledger_close(place->ledger);
-	cache_close(place->cache);
-}
-
-static int set_up(void **state)
-{
-	Place *place = calloc(1, sizeof *place);
-
-	strcpy(place->dir, "/tmp/tms-ledger-test.XXXXXX");
-	assert_non_null(mkdtemp(place->dir));
-	open_as(place, "unit-1", MACHINE);
-	*state = place;
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	Place *place = *state;
-	char command[100];
-
-	close_place(place);
-	snprintf(command, sizeof command, "rm -rf '%s'", place->dir);
-	assert_int_equal(system(command), 0);
-	free(place);
-	return 0;
-}
-
-/* Takes one capture made of `text`; its entry in *entry. */
-static TmsStatus append(Place *place, const char *text, LedgerEntry *entry)
-{
-	CacheWriter *writer;
-	TmsStatus status;
-
-	memset(entry, 0, sizeof *entry);
-	record_init(&entry->record);
-	entry->record.captured_at = entry->taken_at = NOW;
-	entry->record.has_captured_at = true;
-	snprintf(entry->record.plate, sizeof entry->record.plate, "%s", text);
-	assert_int_equal(cache_create(place->cache, 0, &writer), TMS_OK);
-	assert_int_equal(cache_write(writer, text, strlen(text)), TMS_OK);
-	assert_int_equal(cache_finish(writer, &entry->bytes, entry->sha256), TMS_OK);
-	status = ledger_append(place->ledger, cache_temporary(writer), entry);
-	cache_writer_free(writer);
-	return status;
-}
-
-static LedgerEntry *append_many(Place *place, int count)
-{
-	LedgerEntry *entries = calloc((size_t) count, sizeof *entries);
-	char text[32];
-
-	for (int i = 0; i < count; i++)
-	{
-		snprintf(text, sizeof text, "capture %d", i + 1);
-		assert_int_equal(append(place, text, &entries[i]), TMS_OK);
-	}
-	return entries;
-}
-
-/* The ledger that intake appends to. */
-static LedgerInfo active(Place *place)
-{
-	LedgerInfo infos[16];
-	int count;
-
-	assert_int_equal(ledger_list(place->ledger, infos, 16, &count), TMS_OK);
-	for (int i = 0; i < count; i++)
-		if (!infos[i].sealed)
-			return infos[i];
-	fail_msg("no active ledger");
-	return infos[0];
-}
-
-static bool in_cache(Place *place, const char *path)
-{
-	int64_t size;
-	int fd;
-
-	if (cache_read(place->cache, path, &fd, &size) != TMS_OK)
-		return false;
-	close(fd);
-	return true;
-}
+#define MANY 64
 
 static void gives_seqs_without_gaps(void **state)
 {
@@ -151,10 +39,27 @@ static void failed_append_uses_up_no_seq(void **state)
 
 	memset(&entry, 0, sizeof entry);
 	entry.record.captured_at = NOW;
-	assert_int_not_equal(ledger_append(place->ledger, "no such file", &entry), TMS_OK);
+	assert_int_not_equal(ledger_append(place->ledger, "no such file", NULL, &entry), TMS_OK);
 	assert_int_equal(append(place, "after", &entry), TMS_OK);
 	assert_int_equal(entry.seq, 2);
 	free(entries);
+}
+
+static void key_is_taken_once(void **state)
+{
+	Place *place = *state;
+	LedgerEntry first, again, other;
+
+	assert_int_equal(append_key(place, "one", "key 1", &first), TMS_OK);
+	assert_int_equal(append_key(place, "one", "key 1", &again), TMS_EXISTS);
+	assert_int_equal(again.seq, first.seq);
+	assert_string_equal(again.path, first.path);
+	assert_string_equal(again.record.plate, "one");
+	reopen(place);
+	assert_int_equal(append_key(place, "one", "key 1", &again), TMS_EXISTS);
+	assert_int_equal(again.id, first.id);
+	assert_int_equal(append_key(place, "one", "key 2", &other), TMS_OK);
+	assert_int_equal(other.seq, 2);
 }
 
 static void *append_in_thread(void *state)
@@ -374,8 +279,7 @@ static void restarts_where_it_was(void **state)
 	assert_int_equal(ledger_confirm(place->ledger, &before.ledger, 1), TMS_OK);
 	/* A deletion that was cut short before the unlink, and one after it. */
 	assert_int_equal(ledger_cleaning(place->ledger, entries[0].id), TMS_OK);
-	close_place(place);
-	open_as(place, "unit-1", MACHINE);
+	reopen(place);
 	after = active(place);
 	assert_memory_equal(after.ledger.bytes, before.ledger.bytes, TMS_UUID_SIZE);
 	assert_int_equal(after.last_seq, 3);
@@ -389,8 +293,7 @@ static void restarts_where_it_was(void **state)
 	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
 	assert_int_equal(ledger_cleaning(place->ledger, entries[0].id), TMS_OK);
 	assert_int_equal(cache_remove(place->cache, entries[0].path), TMS_OK);
-	close_place(place);
-	open_as(place, "unit-1", MACHINE);
+	reopen(place);
 	assert_int_equal(ledger_get_id(place->ledger, entries[0].id, &entry), TMS_OK);
 	assert_false(entry.held);
 	free(entries);
@@ -423,6 +326,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(gives_seqs_without_gaps, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(failed_append_uses_up_no_seq, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(key_is_taken_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(threads_share_commits, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(watermarks_follow_uploads, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(upload_requests_are_a_second_queue, set_up, tear_down),

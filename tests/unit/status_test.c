@@ -66,7 +66,7 @@ static void take_capture(int bytes)
 	record_init(&entry.record);
 	entry.record.captured_at = entry.taken_at;
 	entry.record.has_captured_at = true;
-	assert_int_equal(ledger_append(context.ledger, cache_temporary(writer), &entry), TMS_OK);
+	assert_int_equal(ledger_append(context.ledger, cache_temporary(writer), NULL, &entry), TMS_OK);
 	cache_writer_free(writer);
 	free(data);
 }
