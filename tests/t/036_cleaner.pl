@@ -144,14 +144,14 @@ my $requested = post_all($agent, 'requested', 8);
 ok(is_safe($agent), 'captures are safe');
 remove_tree($store->file('clean-1'));
 is(stored($agent, $requested), 0, 'the image center is emptied');
-$pc->sql("SELECT tms.request_upload('clean-1', now() - interval '1 hour', now() + interval '1 hour')");
+my $request = $pc->sql("SELECT tms.request_upload('clean-1', now() - interval '1 hour', now() + interval '1 hour')");
 ok(poll_until(sub { stored($agent, $requested) == 8 }, 'eight stored'), 'an upload request refills it');
-ok($pc->wait_for_sql('SELECT request_seen FROM tms.ledger', 1), 'and is acknowledged');
-is(logged($agent, qr/event=upload_request id=1/), 1, 'it is carried out once');
+ok($pc->wait_for_sql('SELECT request_seen FROM tms.ledger', $request), 'and is acknowledged');
+is(logged($agent, qr/event=upload_request id=$request/), 1, 'it is carried out once');
 $agent->stop;
 $agent->start;
 ok(is_safe($agent), 'also after a restart');
-is(logged($agent, qr/event=upload_request id=1/), 1, 'only once');
+is(logged($agent, qr/event=upload_request id=$request/), 1, 'only once');
 
 # --- the period holds without a path center, across restarts ---
 set_period($agent, '2 seconds');

@@ -69,7 +69,7 @@ COMMENT ON COLUMN tms.device_probe.latency_ms IS 'milliseconds until the answer'
 COMMENT ON COLUMN tms.device_probe.clock_offset_ms IS 'the device''s clock minus this server''s, in milliseconds';
 
 CREATE TABLE tms.upload_request (
-	id bigserial PRIMARY KEY,
+	id bigint PRIMARY KEY,
 	device_id integer REFERENCES tms.device ON DELETE CASCADE,
 	since timestamptz NOT NULL,
 	until timestamptz NOT NULL,
@@ -77,7 +77,7 @@ CREATE TABLE tms.upload_request (
 	CONSTRAINT upload_request_span CHECK (since < until AND isfinite(since) AND isfinite(until))
 );
 COMMENT ON TABLE tms.upload_request IS 'spans of time whose captures front ends shall upload again';
-COMMENT ON COLUMN tms.upload_request.id IS 'increasing number, echoed by the agents';
+COMMENT ON COLUMN tms.upload_request.id IS 'microseconds since 1970 when it was asked for, echoed by the agents: increasing also after a restore';
 COMMENT ON COLUMN tms.upload_request.device_id IS 'the device that shall upload; NULL: every one';
 COMMENT ON COLUMN tms.upload_request.since IS 'first capture time that is meant';
 COMMENT ON COLUMN tms.upload_request.until IS 'first capture time that is no longer meant';
@@ -89,7 +89,6 @@ SELECT pg_catalog.pg_extension_config_dump('tms.device_secret', '');
 SELECT pg_catalog.pg_extension_config_dump('tms.device_status', '');
 SELECT pg_catalog.pg_extension_config_dump('tms.device_probe', '');
 SELECT pg_catalog.pg_extension_config_dump('tms.upload_request', '');
-SELECT pg_catalog.pg_extension_config_dump('tms.upload_request_id_seq', '');
 
 -- What a query for images joins as its caller.
 GRANT SELECT (device_id, code, site, enabled) ON tms.device TO PUBLIC;
@@ -193,13 +192,15 @@ CREATE FUNCTION tms.request_upload(device text, since timestamptz, until timesta
 	SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	request_id bigint;
+	request_id bigint := (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 BEGIN
 	IF (since < until AND isfinite(since) AND isfinite(until)) IS NOT TRUE THEN
 		RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'since must be before until, both finite';
 	END IF;
-	INSERT INTO tms.upload_request (device_id, since, until)
-		VALUES (CASE WHEN device IS NOT NULL THEN tms.device_id(device) END, since, until)
+	-- Not from a sequence: after a restore it would give numbers that agents take for requests they have carried out.
+	INSERT INTO tms.upload_request (id, device_id, since, until)
+		SELECT greatest(request_id, max(r.id) + 1), CASE WHEN device IS NOT NULL THEN tms.device_id(device) END,
+			request_upload.since, request_upload.until FROM tms.upload_request AS r
 		RETURNING id INTO request_id;
 	RETURN request_id;
 END;
