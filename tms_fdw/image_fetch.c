@@ -13,25 +13,21 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
 #include "access/xact.h"
 #include "lib/ilist.h"
 #include "lib/stringinfo.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "common/object_path.h"
 #include "tms_ext/compat.h"
 #include "tms_ext/fetch_stats.h"
-#include "tms_fdw/address.h"
 #include "tms_fdw/device.h"
 #include "tms_fdw/fetch.h"
 #include "tms_fdw/image_fetch.h"
 #include "tms_fdw/poller.h"
+#include "tms_fdw/source.h"
 
-#define SIGNATURE_SPARE 60 /* seconds that a signed URL outlives its request, for clocks that differ */
-#define LOOK_AHEAD      64 /* images behind one that waits for its front end that are looked at for others to send */
+#define LOOK_AHEAD 64 /* images behind one that waits for its front end that are looked at for others to send */
 
 typedef struct Image
 {
@@ -63,87 +59,6 @@ struct TmsImageSet
 	int n_running;
 	int64 admitted_bytes;
 };
-
-/* --- sources: what to ask, or why not --- */
-
-/*
- * Fills in where to ask for an image at one source. Returns NULL, or why that source cannot be asked, in static memory.
- * URLs are built from options and registered devices; of the row only the checked path goes into them.
- */
-typedef const char *(*BuildRequest)(TmsImageSet *set, const Image *image, TmsFetchRequest *request);
-
-static const char *ask_image_center(TmsImageSet *set, const Image *image, TmsFetchRequest *request)
-{
-	const TmsDevice *device = tms_device_get(set->devices, image->request.device_id);
-	char key[TMS_OBJECT_KEY_SIZE];
-
-	if (device == NULL)
-		return "device is not registered";
-	if (!tms_object_key(device->code, image->request.path, key))
-		return "storage path is not valid";
-	request->url = psprintf("%s/%s", set->options->url, key);
-	request->username = set->options->username;
-	request->password = set->options->password;
-	request->bearer_token = set->options->bearer_token;
-	request->allow_loopback = true;
-	return NULL;
-}
-
-static const char *ask_front_end(TmsImageSet *set, const Image *image, TmsFetchRequest *request)
-{
-	const TmsDevice *device = tms_device_get(set->devices, image->request.device_id);
-	int64 expires = (int64) time(NULL) + SIGNATURE_SPARE + set->options->timeout / 1000;
-	char signature[TMS_URL_SIGNATURE_SIZE];
-	char *path;
-
-	if (!set->options->front_end)
-		return "turned off for this server";
-	if (device == NULL)
-		return "device is not registered";
-	if (!device->enabled)
-		return "device is disabled";
-	if (device->base_url == NULL || !device->has_url_key)
-		return "device has no address or key";
-	if (!tms_storage_path_valid(image->request.path, strlen(image->request.path)))
-		return "storage path is not valid";
-	path = psprintf(TMS_URL_PREFIX "%s", image->request.path);
-	if (!tms_url_signature(device->url_key, path, expires, signature))
-		return "URL could not be signed";
-	request->url = psprintf("%s%s?expires=" INT64_FORMAT "&sig=%s", device->base_url, path, expires, signature);
-	request->allow_loopback = tms_url_names_loopback(device->base_url);
-	return NULL;
-}
-
-static const BuildRequest build_request[TMS_ORIGIN_COUNT] = {
-	[TMS_ORIGIN_IMAGE_CENTER] = ask_image_center,
-	[TMS_ORIGIN_FRONT_END] = ask_front_end,
-};
-
-/* The order of sources for one image: who promises most comes first. */
-static void plan_sources(TmsImageSet *set, Image *image)
-{
-	bool front_end_first = set->options->prefer == TMS_PREFER_FRONT_END;
-
-	switch (set->options->source)
-	{
-		case TMS_SOURCE_IMAGE_CENTER:
-			image->sources[image->n_sources++] = TMS_ORIGIN_IMAGE_CENTER;
-			return;
-		case TMS_SOURCE_FRONT_END:
-			image->sources[image->n_sources++] = TMS_ORIGIN_FRONT_END;
-			return;
-		case TMS_SOURCE_AUTO:
-			break;
-	}
-	if (!set->options->front_end)
-	{
-		image->sources[image->n_sources++] = TMS_ORIGIN_IMAGE_CENTER;
-		return;
-	}
-	front_end_first = front_end_first || tms_device_above_uploaded_max(set->devices, image->request.capture_id);
-	image->sources[image->n_sources++] = front_end_first ? TMS_ORIGIN_FRONT_END : TMS_ORIGIN_IMAGE_CENTER;
-	image->sources[image->n_sources++] = front_end_first ? TMS_ORIGIN_IMAGE_CENTER : TMS_ORIGIN_FRONT_END;
-}
 
 /* --- states --- */
 
@@ -303,7 +218,8 @@ static bool try_to_send(TmsImageSet *set, Image *image)
 
 		if (source == TMS_ORIGIN_FRONT_END && front_end_is_busy(set, image->request.device_id))
 			return false;
-		why = build_request[source](set, image, &request);
+		why = tms_source_request(source, set->options, set->devices, image->request.device_id, image->request.path,
+								 &request);
 		if (why == NULL)
 		{
 			send_image(set, image, &request);
@@ -410,7 +326,7 @@ TmsImage *tms_image_submit(TmsImageSet *set, const TmsImageRequest *request)
 		image->request.path = MemoryContextStrdup(set->context, request->path);
 	dlist_push_tail(&set->waiting, &image->node);
 	if (why == NULL)
-		plan_sources(set, image);
+		image->n_sources = tms_source_order(set->options, set->devices, request->capture_id, image->sources);
 	else
 	{
 		note_error(set, image, NULL, why);

@@ -1,0 +1,29 @@
+/*
+ * The sources of an image: in which order to ask them, where, and why one cannot be asked. URLs are built from options and
+ * registered devices; of a capture's row only the checked storage path goes into them.
+ */
+#ifndef TMS_SOURCE_H
+#define TMS_SOURCE_H
+
+#include "postgres.h"
+
+#include "tms_ext/fetch_stats.h"
+#include "tms_fdw/device.h"
+#include "tms_fdw/fetch.h"
+#include "tms_fdw/option.h"
+
+/*
+ * Fills in the sources to ask for a capture, who promises most first, by the watermarks of its ledger, the server's options
+ * and tms.image_source; returns how many.
+ */
+extern int tms_source_order(const TmsServerOptions *options, TmsDeviceCache *devices, int64 capture_id,
+							TmsOrigin sources[TMS_ORIGIN_COUNT]);
+
+/*
+ * Fills in where and how to ask one source for an image: URL, credentials, whether its host may be a loopback address. Texts
+ * are palloc'd or the options'. Returns NULL, or why that source cannot be asked, in static memory. path is not NULL.
+ */
+extern const char *tms_source_request(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices,
+									  int32 device_id, const char *path, TmsFetchRequest *request);
+
+#endif
