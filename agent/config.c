@@ -40,6 +40,7 @@ const ConfigKey config_keys[] = {
 	{"image_center", "url", CONFIG_URL, "", true, FIELD(url)},
 	{"image_center", "store", CONFIG_STORE, "http", false, FIELD(store)},
 	{"image_center", "concurrency", CONFIG_INT, "8", false, 1, 128, FIELD(upload_concurrency)},
+	{"image_center", "rate_limit", CONFIG_RATE, "0", false, FIELD(rate_limit)},
 	{"image_center", "ca_file", CONFIG_FILE, "", false, FIELD(ca_file)},
 	{"image_center", "username", CONFIG_TEXT, "", false, FIELD(username)},
 	{"image_center", "password_file", CONFIG_SECRET_FILE, "", false, FIELD(password_file),
@@ -196,7 +197,8 @@ static void set_key(Reading *reading, int line, const ConfigKey *key, const char
 		tell(reading, LOG_LEVEL_WARNING, line, key->section, key->name, "%s", why);
 }
 
-static void take_line(void *state, int line, const char *section, const char *name, const char *value)
+static void take_line(void *state, int line, const char *section, const char *name, const char *value,
+					  const char *comment)
 {
 	Reading *reading = state;
 
@@ -218,6 +220,10 @@ static void take_line(void *state, int line, const char *section, const char *na
 			tell(reading, LOG_LEVEL_ERROR, line, section, name, "given twice, first in line %d", reading->seen[i]);
 		else if (key->required && *value == '\0')
 			tell(reading, LOG_LEVEL_ERROR, line, section, name, "must have a value");
+		else if (key->kind == CONFIG_RATE && rate_schedule_is_span(comment))
+			tell(reading, LOG_LEVEL_ERROR, line, section, name,
+				 "the timetable is a comment because of the space before its \";\": write \"%.40s;%.80s\"", value,
+				 comment);
 		else
 			set_key(reading, line, key, value);
 		reading->seen[i] = line;

@@ -10,6 +10,7 @@
 
 #include "../common/object_path.h"
 #include "../common/status.h"
+#include "rate_schedule.h"
 
 /* Texts are owned by the Config; a key that is absent has its default, or "" where there is none. Durations: microseconds. */
 typedef struct Config
@@ -35,6 +36,7 @@ typedef struct Config
 	char *url; /* without a trailing slash */
 	char *store; /* "http" */
 	int upload_concurrency;
+	RateSchedule rate_limit;
 	char *ca_file;
 	char *username; /* Basic authentication for a plain HTTP store, or "" */
 	char *password_file;
@@ -62,6 +64,7 @@ typedef enum ConfigKind
 	CONFIG_PERCENT, /* int */
 	CONFIG_DURATION, /* int64_t, microseconds */
 	CONFIG_SIZE, /* int64_t, bytes */
+	CONFIG_RATE, /* RateSchedule */
 	CONFIG_KIND_COUNT
 } ConfigKind;
 

@@ -19,20 +19,22 @@ static char *strip(char *text)
 	return text;
 }
 
-/* Cuts a comment behind a value. */
-static void cut_comment(char *value)
+/* Cuts a comment behind a value, and returns its text; "": there is none. */
+static const char *cut_comment(char *value)
 {
 	for (char *p = value; *p; p++)
 		if (*p == ';' && (p == value || p[-1] == ' ' || p[-1] == '\t'))
 		{
 			*p = '\0';
-			return;
+			return p + 1;
 		}
+	return "";
 }
 
 /* One line; *section is replaced at a section's head. */
 static void read_line(char *text, int line, char **section, ConfigLineFn *take, ConfigBadLineFn *refuse, void *state)
 {
+	const char *comment;
 	char *mark;
 
 	text = strip(text);
@@ -52,7 +54,7 @@ static void read_line(char *text, int line, char **section, ConfigLineFn *take, 
 		free(*section);
 		*section = strdup(strip(text + 1));
 		if (*section)
-			take(state, line, *section, NULL, NULL);
+			take(state, line, *section, NULL, NULL, "");
 		return;
 	}
 	mark = strchr(text, '=');
@@ -63,8 +65,8 @@ static void read_line(char *text, int line, char **section, ConfigLineFn *take, 
 	else
 	{
 		*mark = '\0';
-		cut_comment(mark + 1);
-		take(state, line, *section, strip(text), strip(mark + 1));
+		comment = cut_comment(mark + 1);
+		take(state, line, *section, strip(text), strip(mark + 1), comment);
 	}
 }
 

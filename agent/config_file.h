@@ -9,8 +9,12 @@
 
 #include <stdio.h>
 
-/* Takes one line: key and value are NULL at a section's head. All texts last for the call only. */
-typedef void ConfigLineFn(void *state, int line, const char *section, const char *key, const char *value);
+/*
+ * Takes one line: key and value are NULL at a section's head. comment is what stood behind the sign of a comment, or "".
+ * All texts last for the call only.
+ */
+typedef void ConfigLineFn(void *state, int line, const char *section, const char *key, const char *value,
+						  const char *comment);
 
 /* Takes one line that has not the form of any; `why` is a phrase. */
 typedef void ConfigBadLineFn(void *state, int line, const char *why);

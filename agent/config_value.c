@@ -3,7 +3,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,29 +12,6 @@
 #include "config_value.h"
 
 #define SECRET_MAX 4096
-
-typedef struct Unit
-{
-	const char *name;
-	int64_t factor;
-} Unit;
-
-/* The first name of a factor is the one that is written; units stand from small to large. */
-static const Unit duration_units[] = {
-	{"ms", 1000},
-	{"s", 1000000},
-	{"min", INT64_C(60000000)},
-	{"h", INT64_C(3600000000)},
-	{"days", INT64_C(86400000000)},
-	{"day", INT64_C(86400000000)},
-	{"d", INT64_C(86400000000)},
-	{NULL, 0},
-};
-static const Unit size_units[] = {
-	{"B", 1}, {"kB", 1024}, {"KB", 1024}, {"MB", 1024 * 1024}, {"GB", 1024 * 1024 * 1024}, {NULL, 0},
-};
-static const Unit percent_units[] = {{"%", 1}, {NULL, 0}};
-static const Unit no_units[] = {{"", 1}, {NULL, 0}};
 
 static char **text_field(Config *config, size_t offset)
 {
@@ -57,92 +33,35 @@ static bool set_text(Config *config, size_t offset, const char *text, size_t len
 	return true;
 }
 
-/* Reads "<digits> [spaces] <unit>" into units; false with the reason. */
-static bool parse_units(const char *text, const Unit *units, int64_t *out, char *why)
-{
-	char *end;
-	int64_t number;
-
-	errno = 0;
-	number = strtoll(text, &end, 10);
-	if (end == text || *text < '0' || *text > '9')
-	{
-		snprintf(why, CONFIG_WHY_SIZE, "\"%.80s\" is not a whole number%s", text,
-				 units == no_units ? "" : " with a unit");
-		return false;
-	}
-	end += strspn(end, " \t");
-	for (const Unit *unit = units; unit->name; unit++)
-		if (strcmp(end, unit->name) == 0)
-		{
-			if (errno == ERANGE || number > INT64_MAX / unit->factor)
-				break;
-			*out = number * unit->factor;
-			return true;
-		}
-	if (number == 0 && *end == '\0')
-	{
-		*out = 0; /* nothing of any unit */
-		return true;
-	}
-	if (errno == ERANGE || *end == '\0' || units == no_units)
-		snprintf(why, CONFIG_WHY_SIZE, "\"%.80s\" %s", text,
-				 errno == ERANGE     ? "is too large"
-				 : units == no_units ? "is not a whole number"
-									 : "has no unit");
-	else
-		snprintf(why, CONFIG_WHY_SIZE, "\"%.80s\" has an unknown unit or is too large", text);
-	if (units != no_units)
-	{
-		size_t len = strlen(why);
-
-		len += (size_t) snprintf(why + len, CONFIG_WHY_SIZE - len, "; units are");
-		for (const Unit *unit = units; unit->name && len < CONFIG_WHY_SIZE; unit++)
-			len += (size_t) snprintf(why + len, CONFIG_WHY_SIZE - len, " %s", unit->name);
-	}
-	return false;
-}
-
-/* Writes a number with the largest unit that divides it. */
-static void show_units(int64_t value, const Unit *units, char *out, size_t size)
-{
-	const Unit *best = units;
-
-	for (const Unit *unit = units; unit->name; unit++)
-		if (value % unit->factor == 0 && unit->factor > best->factor)
-			best = unit;
-	snprintf(out, size, "%" PRId64 "%s%s", value / best->factor, strlen(best->name) > 3 ? " " : "", best->name);
-}
-
-static const Unit *kind_units(ConfigKind kind)
+static const ConfigUnit *kind_units(ConfigKind kind)
 {
 	switch (kind)
 	{
 		case CONFIG_DURATION:
-			return duration_units;
+			return config_duration_units;
 		case CONFIG_SIZE:
-			return size_units;
+			return config_size_units;
 		case CONFIG_PERCENT:
-			return percent_units;
+			return config_percent_units;
 		default:
-			return no_units;
+			return config_no_units;
 	}
 }
 
 static bool set_number(Config *config, const ConfigKey *key, const char *text, char *why)
 {
-	const Unit *units = kind_units(key->kind);
+	const ConfigUnit *units = kind_units(key->kind);
 	void *field = (char *) config + key->offset;
 	int64_t value;
 
-	if (!parse_units(text, units, &value, why))
+	if (!config_units_parse(text, units, &value, why))
 		return false;
 	if (value < key->min || value > key->max)
 	{
 		char least[40], most[40];
 
-		show_units(key->min, units, least, sizeof least);
-		show_units(key->max, units, most, sizeof most);
+		config_units_show(key->min, units, least, sizeof least);
+		config_units_show(key->max, units, most, sizeof most);
 		snprintf(why, CONFIG_WHY_SIZE, "\"%.80s\" is outside %s to %s", text, least, most);
 		return false;
 	}
@@ -151,6 +70,11 @@ static bool set_number(Config *config, const ConfigKey *key, const char *text, c
 	else
 		*(int64_t *) field = value;
 	return true;
+}
+
+static bool set_rate(Config *config, const ConfigKey *key, const char *text, char *why)
+{
+	return rate_schedule_parse(*text ? text : key->fallback, (RateSchedule *) ((char *) config + key->offset), why);
 }
 
 static bool set_any_text(Config *config, const ConfigKey *key, const char *text, char *why)
@@ -326,7 +250,7 @@ static SetValue *const setters[CONFIG_KIND_COUNT] = {
 	[CONFIG_FOLDER] = set_folder, [CONFIG_FILE] = set_file,         [CONFIG_SECRET_FILE] = set_secret_file,
 	[CONFIG_LISTEN] = set_listen, [CONFIG_URL] = set_url,           [CONFIG_STORE] = set_store,
 	[CONFIG_INT] = set_number,    [CONFIG_PERCENT] = set_number,    [CONFIG_DURATION] = set_number,
-	[CONFIG_SIZE] = set_number,
+	[CONFIG_SIZE] = set_number,   [CONFIG_RATE] = set_rate,
 };
 
 bool config_value_set(Config *config, const ConfigKey *key, const char *text, char why[CONFIG_WHY_SIZE])
@@ -357,9 +281,11 @@ void config_show(const Config *config, const ConfigKey *key, char *out, size_t s
 	const void *field = (const char *) config + key->offset;
 
 	if (key->kind == CONFIG_INT || key->kind == CONFIG_PERCENT)
-		show_units(*(const int *) field, kind_units(key->kind), out, size);
+		config_units_show(*(const int *) field, kind_units(key->kind), out, size);
 	else if (key->kind == CONFIG_DURATION || key->kind == CONFIG_SIZE)
-		show_units(*(const int64_t *) field, kind_units(key->kind), out, size);
+		config_units_show(*(const int64_t *) field, kind_units(key->kind), out, size);
+	else if (key->kind == CONFIG_RATE)
+		rate_schedule_show(field, out, size);
 	else if (key->kind == CONFIG_CONNINFO)
 		snprintf(out, size, "(set)");
 	else

@@ -5,8 +5,7 @@
 #define AGENT_CONFIG_VALUE_H
 
 #include "config.h"
-
-#define CONFIG_WHY_SIZE 256
+#include "config_units.h"
 
 /*
  * Sets a key's field (freeing what it held) from text. False, with a phrase in `why`, when the text is no value for it. A

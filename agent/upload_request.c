@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "log.h"
+#include "upload_rate.h"
 #include "upload_request.h"
 #include "worker.h"
 
@@ -45,6 +46,7 @@ typedef struct Attempt
 	int64_t sent; /* bytes read from fd so far */
 	TmsSha256 *digest; /* of these */
 	const char *unreadable; /* what is wrong with the file, or NULL */
+	int64_t paused_at; /* by the rate limit, since then by the steady clock; 0: it is not */
 	char error[CURL_ERROR_SIZE];
 } Attempt;
 
@@ -117,6 +119,37 @@ static size_t unreadable(Attempt *attempt, const char *why)
 	return CURL_READFUNC_ABORT;
 }
 
+/*
+ * The rate limit lets nothing pass for the moment. Who is held back is not stalled: the limit on slow transfers begins anew
+ * when it goes on.
+ */
+static size_t pause_attempt(Attempt *attempt)
+{
+	attempt->paused_at = clock_steady();
+	curl_easy_setopt(attempt->easy, CURLOPT_LOW_SPEED_LIMIT, 0L);
+	return CURL_READFUNC_PAUSE;
+}
+
+/* Lets go on whoever is paused longest, when bytes may pass. Microseconds until it may be of use again; -1: none waits. */
+static int64_t resume_attempt(UploadClient *client)
+{
+	Attempt *longest = NULL;
+	int64_t wait;
+
+	for (Attempt *attempt = client->attempts; attempt != NULL; attempt = attempt->next)
+		if (attempt->paused_at != 0 && (longest == NULL || attempt->paused_at < longest->paused_at))
+			longest = attempt;
+	if (longest == NULL)
+		return -1;
+	wait = upload_rate_wait(&client->config->rate_limit);
+	if (wait > 0)
+		return wait;
+	longest->paused_at = 0;
+	curl_easy_setopt(longest->easy, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES);
+	curl_easy_pause(longest->easy, CURLPAUSE_CONT);
+	return 0;
+}
+
 /* libcurl asks for the next bytes of the file. The last of them go only when all of them were the right ones. */
 static size_t read_file(char *buffer, size_t size, size_t count, void *argument)
 {
@@ -130,6 +163,9 @@ static size_t read_file(char *buffer, size_t size, size_t count, void *argument)
 		return 0;
 	if ((int64_t) room > left)
 		room = (size_t) left;
+	room = (size_t) upload_rate_take(&attempt->client->config->rate_limit, (int64_t) room);
+	if (room == 0)
+		return pause_attempt(attempt);
 	do
 		got = pread(attempt->fd, buffer, room, attempt->sent);
 	while (got < 0 && errno == EINTR);
@@ -163,6 +199,9 @@ static int rewind_file(void *argument, curl_off_t offset, int origin)
 /* What a store says in an answer's body is of no use. */
 static size_t discard(char *data, size_t size, size_t count, void *argument)
 {
+	Attempt *attempt = argument;
+
+	upload_rate_owe(&attempt->client->config->rate_limit, (int64_t) (size * count));
 	return size * count;
 }
 
@@ -200,6 +239,7 @@ static bool set_common(Attempt *attempt)
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "tms-agent/" TMS_VERSION);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, discard);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, attempt);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, KEEP_IDLE);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT);
@@ -283,11 +323,14 @@ void upload_wait(UploadClient *client, int stop_fd, int64_t micros)
 {
 	struct curl_waitfd stop = {.fd = stop_fd, .events = CURL_WAIT_POLLIN};
 	int running;
+	int64_t limited = resume_attempt(client);
 
 	/* Perform first, so that what was just started is on its way before the wait. It may even have ended by then. */
 	curl_multi_perform(client->multi, &running);
 	if (running < client->count)
 		return;
+	if (limited >= 0 && limited < micros)
+		micros = limited;
 	curl_multi_poll(client->multi, &stop, 1, worker_poll_timeout(micros), NULL);
 	curl_multi_perform(client->multi, &running);
 }

@@ -33,6 +33,9 @@
 #define FAILURES_IN_A_ROW 3
 static const BackoffSchedule doubtful = {CLOCK_SECOND / 2, 10 * CLOCK_SECOND};
 
+/* Of a rate limit, bytes per second: with less than this each, fewer uploads at once arrive sooner. */
+#define LEAST_SHARE 65536
+
 /* One upload under way. */
 typedef struct Upload
 {
@@ -78,8 +81,16 @@ static const OutcomeRule outcome_rules[UPLOAD_OUTCOME_COUNT] = {
 /* How many uploads may be under way now? */
 static int uploads_allowed(const Uploader *uploader, int64_t now)
 {
+	const Config *config = uploader->context.config;
+	int64_t rate;
+
 	if (!uploader->failing)
-		return uploader->context.config->upload_concurrency;
+	{
+		rate = rate_schedule_now(&config->rate_limit, clock_now());
+		if (rate == 0 || rate / LEAST_SHARE >= config->upload_concurrency)
+			return config->upload_concurrency;
+		return rate / LEAST_SHARE > 1 ? (int) (rate / LEAST_SHARE) : 1;
+	}
 	return now >= uploader->backoff.retry_at ? 1 : 0;
 }
 

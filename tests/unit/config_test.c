@@ -132,6 +132,7 @@ static void given_values(void **state)
 							   "[image_center]\n"
 							   "url = https://[::1]:9000/captures//\n"
 							   "username = u\n"
+							   "rate_limit = 2MB/s; 22:00-06:00 0 ; at night there is room\n"
 							   "password_file = ~/token\n"
 							   "[intake]\n"
 							   "listen = [::1]:8441\n"
@@ -158,6 +159,8 @@ static void given_values(void **state)
 	assert_int_equal(config->heartbeat, 300000000);
 	assert_int_equal(config->ledger_keep, INT64_C(36500) * 86400 * 1000000);
 	assert_string_equal(config->url, "https://[::1]:9000/captures");
+	assert_int_equal(config->rate_limit.rate, 2 * 1024 * 1024);
+	assert_int_equal(config->rate_limit.span_count, 1);
 	assert_string_equal(config->intake_token, "tok-en");
 	assert_string_equal(config->password, "tok-en");
 	assert_int_equal(config->max_image_bytes, 512 * 1024);
@@ -255,6 +258,11 @@ static const Mistake mistakes[] = {
 	{"[image_center]\nstore = tape\n", "error=\"\\\"tape\\\" is no kind of store; use http\""},
 	{"[image_center]\nregion = us-east-1\n", "line=2 key=\"image_center.region\" error=\"unknown key\""},
 	{"[image_center]\nconcurrency = 129\n", "error=\"\\\"129\\\" is outside 1 to 128\""},
+	{"[image_center]\nrate_limit = 2MB\n", "line=2 key=\"image_center.rate_limit\" error=\"\\\"2MB\\\" has an unknown "
+										   "unit or is too large; units are B/s kbit/s"},
+	{"[image_center]\nrate_limit = 2MB/s ; 22:00-06:00 0\n",
+	 "error=\"the timetable is a comment because of the space before its \\\";\\\": write \\\"2MB/s; 22:00-06:00 "
+	 "0\\\"\""},
 	{AGENT PATH INTAKE IMAGE "username = u\n",
 	 "line=11 key=\"image_center.username\" error=\"needs password_file as well\""},
 };
@@ -404,7 +412,8 @@ static void manual_names_every_key(void **state)
 
 static int sample_seen;
 
-static void check_sample_line(void *state, int line, const char *section, const char *name, const char *value)
+static void check_sample_line(void *state, int line, const char *section, const char *name, const char *value,
+							  const char *comment)
 {
 	if (!name)
 		return;
