@@ -26,6 +26,8 @@ const char *intake_failure(TmsStatus status)
 	{
 		case TMS_INVALID:
 			return "not a JPEG";
+		case TMS_CONFLICT:
+			return "Idempotency-Key: was used for another photograph";
 		case TMS_TOO_LARGE:
 			return "the photograph is too large";
 		case TMS_FULL:
@@ -143,7 +145,7 @@ TmsStatus intake_finish(Intake *intake, const Record *record, const char *key, L
 	else
 	{
 		snprintf(error, RECORD_ERROR_SIZE, "%s", intake_failure(status));
-		if (status != TMS_STOPPED)
+		if (status != TMS_STOPPED && status != TMS_CONFLICT)
 			health_error(HEALTH_INTAKE, "%s", error);
 	}
 	return status;

@@ -29,8 +29,8 @@ extern void intake_lift_limit(Intake *intake);
 
 /*
  * Takes what was written as one capture; TMS_OK means durable, and *entry says under which seq and path. captured_at is now
- * when the record has none. TMS_EXISTS: a capture was taken under this key before (see ledger_append), *entry is that one.
- * TMS_INVALID: not a JPEG; the caller may move it to quarantine/. TMS_FULL, TMS_IO, TMS_STOPPED ...: nothing was taken. On
+ * when the record has none. TMS_EXISTS: this was taken under the same key before, and *entry is that capture; TMS_CONFLICT: other
+ * bytes were (see ledger_append). TMS_INVALID: not a JPEG; the caller may move it to quarantine/. TMS_FULL, TMS_IO, TMS_STOPPED ...: nothing was taken. On
  * failure `error` says why, in one line.
  */
 extern TMS_CHECKED TmsStatus intake_finish(Intake *intake, const Record *record, const char *key, LedgerEntry *entry,

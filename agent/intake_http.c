@@ -106,7 +106,7 @@ static enum MHD_Result send_capture(struct MHD_Connection *connection, const Int
 	return send_json(connection, answer->status,
 					 json_pack("{s:I,s:s,s:s,s:s}", "seq", (json_int_t) answer->entry.seq, "path", answer->entry.path,
 							   "sha256", sha256, "ledger", ledger),
-					 NULL, NULL);
+					 answer->repeated ? "Idempotency-Replayed" : NULL, "true");
 }
 
 static enum MHD_Result begin_capture(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)

@@ -18,6 +18,9 @@
 #define FORM_OVERHEAD   65536 /* bytes of a form beside the photograph */
 #define PART_NAME_MAX   64
 #define PART_NAME_IMAGE "image"
+#define KEY_HEADER      "Idempotency-Key"
+#define KEY_PREFIX      "http:" /* keeps senders' keys apart from those of the spool */
+#define KEY_MAX         255
 
 struct IntakeRequest
 {
@@ -30,6 +33,7 @@ struct IntakeRequest
 	int64_t received;
 	int64_t limit; /* of received: beyond it nobody listens any more */
 	int64_t deadline; /* by the steady clock: beyond it neither */
+	char key[sizeof KEY_PREFIX + KEY_MAX]; /* "": none */
 
 	struct MHD_PostProcessor *form; /* NULL: the body is the photograph */
 	char part[PART_NAME_MAX]; /* text part under way, or "" */
@@ -149,14 +153,35 @@ static bool is_form(struct MHD_Connection *connection)
 static void answer_failure(const IntakeRequest *request, IntakeAnswer *answer)
 {
 	static const unsigned codes[] = {
-		[TMS_INVALID] = MHD_HTTP_UNPROCESSABLE_CONTENT, [TMS_TOO_LARGE] = MHD_HTTP_CONTENT_TOO_LARGE,
-		[TMS_FULL] = MHD_HTTP_INSUFFICIENT_STORAGE,     [TMS_STOPPED] = MHD_HTTP_SERVICE_UNAVAILABLE,
-		[TMS_MEMORY] = MHD_HTTP_SERVICE_UNAVAILABLE,
+		[TMS_INVALID] = MHD_HTTP_UNPROCESSABLE_CONTENT, [TMS_CONFLICT] = MHD_HTTP_UNPROCESSABLE_CONTENT,
+		[TMS_TOO_LARGE] = MHD_HTTP_CONTENT_TOO_LARGE,   [TMS_FULL] = MHD_HTTP_INSUFFICIENT_STORAGE,
+		[TMS_STOPPED] = MHD_HTTP_SERVICE_UNAVAILABLE,   [TMS_MEMORY] = MHD_HTTP_SERVICE_UNAVAILABLE,
 	};
 	unsigned code = (size_t) request->status < sizeof codes / sizeof *codes ? codes[request->status] : 0;
 
 	answer->status = request->malformed ? MHD_HTTP_BAD_REQUEST : code ? code : MHD_HTTP_INTERNAL_SERVER_ERROR;
 	memcpy(answer->error, request->error, sizeof answer->error);
+}
+
+/* Takes the key that the sender gave, if it did: 1 to KEY_MAX printable characters, whose meaning is the sender's. */
+static void take_key(IntakeRequest *request, struct MHD_Connection *connection)
+{
+	const char *key = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, KEY_HEADER);
+	size_t len = key ? strlen(key) : 0;
+	bool valid = len > 0 && len <= KEY_MAX;
+
+	if (!key || request->status != TMS_OK)
+		return;
+	for (size_t i = 0; i < len; i++)
+		valid = valid && key[i] >= ' ' && key[i] <= '~';
+	if (valid)
+		snprintf(request->key, sizeof request->key, KEY_PREFIX "%s", key);
+	else
+	{
+		request->status = TMS_INVALID;
+		request->malformed = true;
+		snprintf(request->error, sizeof request->error, KEY_HEADER ": not 1 to %d printable characters", KEY_MAX);
+	}
 }
 
 /* Bytes the sender announces, -1 when it does not. */
@@ -185,6 +210,7 @@ IntakeRequest *intake_request_begin(const ServiceContext *context, struct MHD_Co
 	request->deadline = clock_steady() + LONGEST;
 	record_init(&request->record);
 	MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, take_query, request);
+	take_key(request, connection);
 	if (request->status == TMS_OK && is_form(connection))
 	{
 		request->form = MHD_create_post_processor(connection, FORM_BUFFER, take_part, request);
@@ -232,12 +258,14 @@ void intake_request_end(IntakeRequest *request, IntakeAnswer *answer)
 	}
 	if (request->status == TMS_OK)
 	{
-		request->status = intake_finish(request->intake, &request->record, NULL, &answer->entry, request->error);
+		request->status = intake_finish(request->intake, &request->record, *request->key ? request->key : NULL,
+										&answer->entry, request->error);
 		/* Kept or not, which is logged there: the sender is told the same. */
-		if (request->status == TMS_INVALID)
+		if (request->status == TMS_INVALID || request->status == TMS_CONFLICT)
 			(void) !intake_quarantine(request->intake, "http.jpg", request->error);
 	}
-	if (request->status == TMS_OK)
+	answer->repeated = request->status == TMS_EXISTS;
+	if (request->status == TMS_OK || answer->repeated)
 		answer->status = MHD_HTTP_CREATED;
 	else
 		answer_failure(request, answer);

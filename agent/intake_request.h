@@ -16,7 +16,8 @@ typedef struct IntakeAnswer
 {
 	unsigned status; /* HTTP */
 	char error[RECORD_ERROR_SIZE]; /* unless status is 201 */
-	LedgerEntry entry; /* when it is */
+	bool repeated; /* the answer to an earlier request with the same Idempotency-Key */
+	LedgerEntry entry; /* when status is 201: ledger, seq, path, sha256 */
 } IntakeAnswer;
 
 /*

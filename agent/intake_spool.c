@@ -55,7 +55,7 @@ typedef struct SpoolFile
 {
 	const char *name;
 	char side[NAME_MAX + 8]; /* name of its record */
-	char key[NAME_MAX + 100];
+	char key[NAME_MAX + 100]; /* "": none */
 	struct stat about;
 } SpoolFile;
 
@@ -186,12 +186,24 @@ static TmsStatus fill_intake(const Spool *spool, Intake *intake, int fd, const S
 		return set_aside(spool, intake, file->name, file->side, intake_failure(TMS_TOO_LARGE));
 	if (read_record(spool, file->side, &record, error) != TMS_OK)
 		return set_aside(spool, intake, file->name, file->side, error);
-	status = intake_finish(intake, &record, file->key, &entry, error);
+	status = intake_finish(intake, &record, *file->key ? file->key : NULL, &entry, error);
 	if (status == TMS_INVALID)
 		return set_aside(spool, intake, file->name, file->side, error);
 	if (status == TMS_OK || status == TMS_EXISTS)
 		remove_pair(spool, file->name, file->side);
 	return status == TMS_EXISTS ? TMS_OK : status;
+}
+
+static TmsStatus take_bytes(const Spool *spool, int fd, const SpoolFile *file, bool too_large)
+{
+	Intake *intake;
+	TmsStatus status = intake_begin(spool->context, too_large ? 0 : file->about.st_size, &intake);
+
+	if (status != TMS_OK)
+		return status;
+	status = fill_intake(spool, intake, fd, file, too_large);
+	intake_free(intake);
+	return status;
 }
 
 /* Has somebody the file open for writing? told: an event said that it was closed. */
@@ -213,7 +225,6 @@ static TmsStatus take_file(Spool *spool, const char *name, bool told)
 {
 	SpoolFile file = {.name = name};
 	size_t stem = stem_length(name);
-	Intake *intake;
 	TmsStatus status = TMS_OK;
 	int fd;
 
@@ -230,11 +241,12 @@ static TmsStatus take_file(Spool *spool, const char *name, bool told)
 		snprintf(file.key, sizeof file.key, "spool:%" PRIu64 ":%" PRId64 ":%" PRId64 ".%09ld:%s",
 				 (uint64_t) file.about.st_ino, (int64_t) file.about.st_size, (int64_t) file.about.st_mtim.tv_sec,
 				 file.about.st_mtim.tv_nsec, name);
-		status = intake_begin(spool->context, too_large ? 0 : file.about.st_size, &intake);
-		if (status == TMS_OK)
+		status = take_bytes(spool, fd, &file, too_large);
+		if (status == TMS_CONFLICT && lseek(fd, 0, SEEK_SET) == 0)
 		{
-			status = fill_intake(spool, intake, fd, &file, too_large);
-			intake_free(intake);
+			/* Another photograph with all these in common, which a wrong clock can do: taken as the new one it is. */
+			file.key[0] = '\0';
+			status = take_bytes(spool, fd, &file, too_large);
 		}
 	}
 	close(fd);

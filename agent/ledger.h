@@ -78,10 +78,12 @@ extern void ledger_close(Ledger *ledger);
  * Captures of concurrent callers share one sync and one commit. In: record, bytes, sha256, taken_at. Out: id, ledger, seq,
  * path, held. On any failure nothing is acknowledged, no seq is used up and the file is gone or left as an orphan.
  *
- * key (NULL: none) names what the sender handed over. Under a key that was used for one of the last LEDGER_KEYS captures
- * nothing is appended: TMS_EXISTS, and *entry is the capture of that time.
+ * key (NULL: none) names what the sender handed over. Under a key that was used within LEDGER_KEY_TIME, for one of the last
+ * LEDGER_KEYS captures, nothing is appended: TMS_EXISTS when the bytes were the same, and TMS_CONFLICT when they were
+ * others. *entry then has the id, ledger, seq, path and sha256 of that time, whatever became of the capture since.
  */
-#define LEDGER_KEYS 100000
+#define LEDGER_KEYS     1000000
+#define LEDGER_KEY_TIME (INT64_C(24) * 3600 * 1000000) /* microseconds during which the agent ran */
 extern TMS_CHECKED TmsStatus ledger_append(Ledger *ledger, const char *temporary, const char *key, LedgerEntry *entry);
 
 /* One entry by (ledger, seq), or by id. TMS_NOT_FOUND. */

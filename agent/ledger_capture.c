@@ -43,33 +43,6 @@ typedef struct Append
 	LedgerEntry *entry;
 } Append;
 
-/* The capture that was appended under a key: TMS_OK with it, TMS_NOT_FOUND. */
-static TmsStatus find_by_key(Ledger *ledger, const char *key, LedgerEntry *entry)
-{
-	LedgerDb *db = &ledger->write;
-	sqlite3_stmt *row;
-	int64_t id;
-	TmsStatus status = ledger_db_int(db, ledger_db_bind(db, SQL_KEY_FIND, "t", key), &id);
-
-	if (status != TMS_OK)
-		return status;
-	row = ledger_db_bind(db, SQL_CAPTURE_BY_ID, "i", id);
-	status = ledger_db_step(db, row);
-	if (status == TMS_OK && !ledger_entry_of(row, entry))
-		status = TMS_NOT_FOUND;
-	if (row)
-		sqlite3_reset(row);
-	return status;
-}
-
-static TmsStatus keep_key(Ledger *ledger, const char *key, int64_t id)
-{
-	LedgerDb *db = &ledger->write;
-	TmsStatus status = ledger_db_run(db, ledger_db_bind(db, SQL_KEY_PUT, "ti", key, id));
-
-	return status == TMS_OK ? ledger_db_run(db, ledger_db_bind(db, SQL_KEY_DROP, "i", id - LEDGER_KEYS)) : status;
-}
-
 /* A ledger has 2^32 - 1 captures; then the next one begins. */
 static TmsStatus make_room(Ledger *ledger)
 {
@@ -106,10 +79,10 @@ static TmsStatus run_append(Ledger *ledger, LedgerJob *job)
 	Append *append = job->argument;
 	LedgerEntry *entry = append->entry;
 	LedgerActive *active = &ledger->active;
-	TmsStatus status = append->key ? find_by_key(ledger, append->key, entry) : TMS_NOT_FOUND;
+	TmsStatus status = append->key ? ledger_key_find(ledger, append->key, entry) : TMS_NOT_FOUND;
 
 	if (status != TMS_NOT_FOUND)
-		return status == TMS_OK ? TMS_EXISTS : status;
+		return status;
 	status = make_room(ledger);
 	if (status != TMS_OK)
 		return status;
@@ -124,7 +97,7 @@ static TmsStatus run_append(Ledger *ledger, LedgerJob *job)
 	job->placed = entry->path;
 	status = ledger_insert(ledger, active->no, entry);
 	if (status == TMS_OK && append->key)
-		status = keep_key(ledger, append->key, entry->id);
+		status = ledger_key_put(ledger, append->key, entry);
 	if (status == TMS_OK)
 		active->last_seq = entry->seq;
 	return status == TMS_EXISTS ? TMS_IO : status; /* only a key may be said to exist */

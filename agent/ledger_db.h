@@ -86,6 +86,7 @@ struct Ledger
 	char *doubtful[LEDGER_GROUP_MAX]; /* paths of the files it placed */
 	int doubtful_count;
 	int64_t generation; /* of ledger.db: grows when a damaged one is replaced */
+	int64_t key_base; /* ledger_key.c: what the steady clock is ahead of by, for intake_key.at */
 	atomic_bool damaged; /* any thread: ledger.db has to be replaced before the next transaction */
 
 	pthread_mutex_t lock;
@@ -124,6 +125,20 @@ extern TMS_CHECKED TmsStatus ledger_meta_put(LedgerDb *db, const char *name, int
 
 /* Fills an entry from a row of ENTRY_COLUMNS; false when the row makes no sense. */
 extern bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry);
+
+/* --- ledger_key.c --- */
+
+/* Takes up the time of keys where the last one left it; called with a ledger.db just opened. */
+extern TMS_CHECKED TmsStatus ledger_key_start(Ledger *ledger);
+
+/*
+ * What was answered under a key. TMS_NOT_FOUND: nothing, or too long ago; entry is as it was. Else TMS_EXISTS or TMS_CONFLICT
+ * as ledger_append says, by entry->sha256.
+ */
+extern TMS_CHECKED TmsStatus ledger_key_find(Ledger *ledger, const char *key, LedgerEntry *entry);
+
+/* Keeps the answer for an entry that was just inserted, and drops keys that are too old or too many. */
+extern TMS_CHECKED TmsStatus ledger_key_put(Ledger *ledger, const char *key, const LedgerEntry *entry);
 
 /* --- ledger_recover.c --- */
 

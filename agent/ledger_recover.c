@@ -270,6 +270,8 @@ TmsStatus ledger_recover(Ledger *ledger, bool fresh)
 	if (status == TMS_OK)
 		status = ledger_db_run(db, ledger_db_bind(db, SQL_START_IDS, "i", clock_now()));
 	if (status == TMS_OK)
+		status = ledger_key_start(ledger);
+	if (status == TMS_OK)
 		status = finish_cleaning(ledger);
 	if (status == TMS_OK)
 		status = choose_active(ledger, fresh);

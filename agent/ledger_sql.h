@@ -7,7 +7,8 @@
  *  - no row above uploaded_max is uploaded; the other watermarks are looked up in the partial indexes;
  *  - counter holds the sums over capture, kept by triggers;
  *  - moved names the rows whose path was made for another (ledger, seq);
- *  - intake_key names the captures of the last LEDGER_KEYS that were appended under a key.
+ *  - intake_key holds what was answered for the captures of the last LEDGER_KEYS that were appended under a key; `at` (see
+ *    ledger_key.c) grows with id, and nothing in it changes when a capture moves, is cleaned or is trimmed.
  *
  * Every statement but SQL_CAPTURE_REQUEST and those of trim, which work in pieces, finds its rows by an index, whatever the
  * tables hold. Where only a partial index does that it is named (INDEXED BY): a statement that could not use it would fail.
@@ -53,7 +54,8 @@
 	"CREATE INDEX capture_cleaning ON capture (id) WHERE cleaning = 1;"                                          \
 	"CREATE INDEX capture_violation ON capture (ledger, seq) WHERE violation = 1;"                               \
 	"CREATE TABLE moved (path TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;"                             \
-	"CREATE TABLE intake_key (key TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;"                         \
+	"CREATE TABLE intake_key (key TEXT PRIMARY KEY, id INTEGER NOT NULL, at INTEGER NOT NULL,"                   \
+	" ledger BLOB NOT NULL, seq INTEGER NOT NULL, path TEXT NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;"      \
 	"CREATE INDEX intake_key_id ON intake_key (id);"                                                             \
 	"CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), cached INTEGER, cached_bytes INTEGER,"       \
 	" pending INTEGER, aside INTEGER);"                                                                          \
@@ -123,6 +125,7 @@ typedef enum LedgerSql
 	SQL_KEY_FIND,
 	SQL_KEY_PUT,
 	SQL_KEY_DROP,
+	SQL_KEY_LAST,
 	SQL_MOVED_HAS,
 	SQL_MOVED_PUT,
 	SQL_COUNTERS,
@@ -208,9 +211,13 @@ static const char *const ledger_sql[SQL_COUNT] = {
 	[SQL_CAPTURE_MOVE] = "UPDATE capture SET ledger = ?3, seq = seq - ?2 + ?4 WHERE ledger = ?1 AND seq >= ?2",
 	[SQL_CAPTURE_BY_PATH_SEQ] = "SELECT path FROM capture WHERE ledger = ?1 AND seq = ?2",
 	[SQL_CAPTURE_DAMAGED] = "UPDATE capture SET aside = 'damaged row' WHERE id = ?1 AND aside IS NULL",
-	[SQL_KEY_FIND] = "SELECT id FROM intake_key WHERE key = ?1",
-	[SQL_KEY_PUT] = "INSERT OR REPLACE INTO intake_key (key, id) VALUES (?1, ?2)",
-	[SQL_KEY_DROP] = "DELETE FROM intake_key WHERE id <= ?1",
+	[SQL_KEY_FIND] = "SELECT id, ledger, seq, path, sha256 FROM intake_key WHERE key = ?1 AND at > ?2",
+	[SQL_KEY_PUT] = "INSERT OR REPLACE INTO intake_key (key, id, at, ledger, seq, path, sha256)"
+					" VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+	/* A few of the oldest: each new key pays for more than it brings. */
+	[SQL_KEY_DROP] = "DELETE FROM intake_key WHERE key IN (SELECT key FROM (SELECT key, id, at FROM intake_key"
+					 " ORDER BY id LIMIT 4) WHERE id <= ?1 OR at <= ?2)",
+	[SQL_KEY_LAST] = "SELECT coalesce((SELECT at FROM intake_key ORDER BY id DESC LIMIT 1), 0)",
 	[SQL_MOVED_HAS] = "SELECT id FROM moved WHERE path = ?1",
 	[SQL_MOVED_PUT] = "INSERT OR REPLACE INTO moved (path, id) VALUES (?1, ?2)",
 	[SQL_COUNTERS] = "SELECT cached, cached_bytes, pending, aside FROM counter",

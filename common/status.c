@@ -11,6 +11,7 @@ static const char *const status_names[] = {
 	[TMS_TOO_LARGE] = "too large",
 	[TMS_NOT_FOUND] = "not found",
 	[TMS_EXISTS] = "exists",
+	[TMS_CONFLICT] = "conflict",
 	[TMS_FULL] = "disk full",
 	[TMS_IO] = "input/output error",
 	[TMS_DAMAGED] = "damaged",

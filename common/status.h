@@ -16,6 +16,7 @@ typedef enum TmsStatus
 	TMS_TOO_LARGE, /* the input is over its cap */
 	TMS_NOT_FOUND, /* nothing by that name or number */
 	TMS_EXISTS, /* it is there already */
+	TMS_CONFLICT, /* something else is there under that name */
 	TMS_FULL, /* no space on the disk */
 	TMS_IO, /* the disk or the file system failed */
 	TMS_DAMAGED, /* stored bytes are not what was stored */

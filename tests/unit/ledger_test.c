@@ -54,10 +54,16 @@ static void key_is_taken_once(void **state)
 	assert_int_equal(append_key(place, "one", "key 1", &again), TMS_EXISTS);
 	assert_int_equal(again.seq, first.seq);
 	assert_string_equal(again.path, first.path);
-	assert_string_equal(again.record.plate, "one");
+	assert_int_equal(append_key(place, "two", "key 1", &again), TMS_CONFLICT);
+	assert_memory_equal(again.sha256, first.sha256, TMS_SHA256_SIZE);
 	reopen(place);
 	assert_int_equal(append_key(place, "one", "key 1", &again), TMS_EXISTS);
 	assert_int_equal(again.id, first.id);
+	/* A fork moves the capture; what was answered stays. */
+	assert_int_equal(ledger_fork(place->ledger, &first.ledger, 1), TMS_OK);
+	assert_int_equal(append_key(place, "one", "key 1", &again), TMS_EXISTS);
+	assert_memory_equal(again.ledger.bytes, first.ledger.bytes, TMS_UUID_SIZE);
+	assert_int_equal(again.seq, first.seq);
 	assert_int_equal(append_key(place, "one", "key 2", &other), TMS_OK);
 	assert_int_equal(other.seq, 2);
 }
