@@ -123,6 +123,15 @@ static inline void tms_executor_run(QueryDesc *desc, uint64 rows)
 #endif
 }
 
+/* The same for a hook that is called instead. */
+#if PG_VERSION_NUM >= 180000
+#define TMS_EXECUTOR_RUN_PARAMETERS QueryDesc *desc, ScanDirection direction, uint64 count
+#define TMS_EXECUTOR_RUN_ARGUMENTS  desc, direction, count
+#else
+#define TMS_EXECUTOR_RUN_PARAMETERS QueryDesc *desc, ScanDirection direction, uint64 count, bool execute_once
+#define TMS_EXECUTOR_RUN_ARGUMENTS  desc, direction, count, execute_once
+#endif
+
 /* 18 gave EXPLAIN's output functions headers of their own. */
 #if PG_VERSION_NUM >= 180000
 #include "commands/explain_format.h"

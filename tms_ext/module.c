@@ -9,6 +9,7 @@
 #include "tms_ext/fetch_stats.h"
 #include "tms_ext/partition.h"
 #include "tms_ext/worker.h"
+#include "tms_fdw/look_ahead.h"
 #include "tms_fdw/option.h"
 
 PG_MODULE_MAGIC;
@@ -22,5 +23,6 @@ void _PG_init(void)
 	tms_worker_init();
 	tms_fetch_stats_init();
 	tms_option_define_settings();
+	tms_look_ahead_init();
 	MarkGUCPrefixReserved("tms");
 }

@@ -239,14 +239,17 @@ static bool fits_budget(const TmsImageSet *set, const Image *image)
 		   set->admitted_bytes + bytes_to_admit(set, image) <= set->options->prefetch_memory;
 }
 
-/* Sends as many waiting images as concurrency and memory allow: the wanted one first, then the others in their order. */
+/*
+ * Sends as many waiting images as concurrency and memory allow: the wanted one first (NULL: none is), then the others in
+ * their order.
+ */
 static void send_waiting(TmsImageSet *set, Image *wanted)
 {
 	MemoryContext previous = MemoryContextSwitchTo(set->scratch);
 	dlist_mutable_iter iter;
 	int passed_over = 0;
 
-	if (wanted->public.state == TMS_IMAGE_WAITING && set->n_running < set->options->concurrency)
+	if (wanted != NULL && wanted->public.state == TMS_IMAGE_WAITING && set->n_running < set->options->concurrency)
 		try_to_send(set, wanted);
 	dlist_foreach_modify (iter, &set->waiting)
 	{
@@ -343,6 +346,13 @@ static void take_ended(TmsImageSet *set)
 		attempt_ended(set, fetch->owner);
 }
 
+void tms_image_go_on(TmsImageSet *set)
+{
+	tms_fetch_go_on();
+	take_ended(set);
+	send_waiting(set, NULL);
+}
+
 void tms_image_wait(TmsImageSet *set, TmsImage *public)
 {
 	Image *image = (Image *) public;
@@ -358,9 +368,7 @@ void tms_image_wait(TmsImageSet *set, TmsImage *public)
 		take_ended(set);
 		send_waiting(set, image);
 	}
-	/* The others make their way while the caller works on this one. */
-	tms_fetch_go_on();
-	take_ended(set);
+	tms_image_go_on(set);
 	if (public->image == NULL && set->options->on_unavailable == TMS_UNAVAILABLE_ERROR)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR),

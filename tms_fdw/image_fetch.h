@@ -69,6 +69,9 @@ extern TmsImage *tms_image_submit(TmsImageSet *set, const TmsImageRequest *reque
  */
 extern void tms_image_wait(TmsImageSet *set, TmsImage *image);
 
+/* Sends what may be sent and works on what has come, without waiting: for a caller that has other things to do. */
+extern void tms_image_go_on(TmsImageSet *set);
+
 /* Ends an image in any state: frees its bytes and bookkeeping; its budget is free for the next. */
 extern void tms_image_release(TmsImageSet *set, TmsImage *image);
 

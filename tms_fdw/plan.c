@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/sysattr.h"
 #include "foreign/fdwapi.h"
 #include "miscadmin.h"
@@ -331,6 +333,22 @@ static void depend_on_path_query(PlannerInfo *root, const TmsPathQuery *path_que
 	}
 }
 
+/* TMS_PLAN_EXPECTED: a LIMIT that others apply, EXISTS and its like stop early. (Cursors do too, but say so at run time.) */
+static int rows_expected(PlannerInfo *root, RelOptInfo *rel)
+{
+	ListCell *lc;
+
+	foreach (lc, root->join_info_list)
+	{
+		SpecialJoinInfo *join = lfirst_node(SpecialJoinInfo, lc);
+
+		if ((join->jointype == JOIN_SEMI || join->jointype == JOIN_ANTI) &&
+			bms_is_member(rel->relid, join->syn_righthand))
+			return 1;
+	}
+	return root->tuple_fraction < 1 ? 0 : (int) Min(root->tuple_fraction, INT_MAX);
+}
+
 ForeignScan *tms_plan_scan(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid, ForeignPath *best_path, List *tlist,
 						   List *scan_clauses, Plan *outer_plan)
 {
@@ -355,6 +373,7 @@ ForeignScan *tms_plan_scan(PlannerInfo *root, RelOptInfo *rel, Oid foreigntablei
 
 	items = list_make4(path_query->query, attribute_sources(plan->relation, path_query, attrs), path_query->keys,
 					   makeInteger(list_length(path_query->params)));
+	items = lappend(items, makeInteger(rows_expected(root, rel)));
 	return make_foreignscan(tlist, after, rel->relid, list_concat_copy(path_query->params, before), items, NIL,
 							list_concat_copy(extract_actual_clauses(shipped, false), before), outer_plan);
 }

@@ -22,16 +22,15 @@
 
 #include "tms_ext/compat.h"
 #include "tms_fdw/device.h"
+#include "tms_fdw/look_ahead.h"
 #include "tms_fdw/option.h"
 #include "tms_fdw/path_query.h"
 #include "tms_fdw/path_run.h"
 #include "tms_fdw/plan.h"
 #include "tms_fdw/scan.h"
 
-/* Images asked for ahead of the row that is wanted: a client that reads one row pays for no more than this. */
-#define FIRST_WINDOW 4
-
-/* Most rows taken from the path query at a time. */
+/* Rows taken from the path query at a time: at first, and at most. */
+#define FIRST_BATCH   4
 #define LARGEST_BATCH 256
 
 typedef struct Row
@@ -39,6 +38,7 @@ typedef struct Row
 	dlist_node node;
 	MinimalTuple tuple;
 	TmsImage *image; /* NULL: none asked for */
+	int64 image_bytes; /* of an image that was asked for; -1: unknown */
 } Row;
 
 typedef struct TmsScan
@@ -49,6 +49,7 @@ typedef struct TmsScan
 	int *sources; /* per attribute, see plan.h */
 	int keys[TMS_KEY_COUNT];
 	bool fetches;
+	int expected; /* rows, see TMS_PLAN_EXPECTED */
 
 	/* the path query and its parameters */
 	MemoryContext param_context; /* values of the parameters */
@@ -80,8 +81,7 @@ typedef struct TmsScan
 	TmsServerOptions *options;
 	TmsDeviceCache *devices; /* for expected_source; NULL until then */
 	TmsImageSet *images;
-	int window;
-	int largest_window;
+	TmsLookAhead look_ahead; /* of the rows in ahead; only when this scan fetches */
 	TmsFetchCounters counters;
 } TmsScan;
 
@@ -140,6 +140,7 @@ static void unpack_plan(TmsScan *scan, ForeignScan *plan)
 	int i;
 
 	scan->query = list_nth_node(Query, plan->fdw_private, TMS_PLAN_QUERY);
+	scan->expected = intVal(list_nth(plan->fdw_private, TMS_PLAN_EXPECTED));
 	scan->sources = palloc(list_length(sources) * sizeof(int));
 	for (i = 0; i < list_length(sources); i++)
 	{
@@ -168,7 +169,6 @@ static void read_options(TmsScan *scan, ForeignScanState *node)
 	Oid serverid = GetForeignServerIdByRelId(RelationGetRelid(node->ss.ss_currentRelation));
 
 	scan->options = tms_server_options(serverid, OidIsValid(userid) ? userid : GetUserId());
-	scan->largest_window = Max(FIRST_WINDOW, 2 * scan->options->concurrency);
 	scan->kept_limit = scan->options->prefetch_memory / 2;
 }
 
@@ -193,7 +193,6 @@ void tms_scan_begin(ForeignScanState *node, int eflags)
 	dlist_init(&scan->ahead);
 	dlist_init(&scan->kept);
 	scan->keep = (eflags & EXEC_FLAG_REWIND) != 0;
-	scan->largest_window = 1;
 	scan->kept_limit = (Size) work_mem * 1024;
 	if (scan->fetches)
 		read_options(scan, node);
@@ -240,8 +239,9 @@ static void start_run(TmsScan *scan, ForeignScanState *node)
 		MemoryContextSwitchTo(old);
 	}
 	scan->ended = false;
-	scan->batch = FIRST_WINDOW;
-	scan->window = Min(FIRST_WINDOW, scan->largest_window);
+	scan->batch = FIRST_BATCH;
+	if (scan->fetches)
+		tms_look_ahead_begin(&scan->look_ahead, scan->options, scan->expected);
 	scan->kept_all = scan->keep;
 	scan->kept_bytes = 0;
 }
@@ -389,16 +389,33 @@ static void ask_image(TmsScan *scan, Row *row)
 			memcpy(request.sha256, VARDATA_ANY(sha256), sizeof(request.sha256));
 	}
 	row->image = tms_image_submit(scan->images, &request);
+	row->image_bytes = request.image_bytes;
+	tms_look_ahead_asked(&scan->look_ahead, row->image_bytes);
 }
 
-/* Fills the window ahead; false when there is no row left at all. */
-static bool fill_window(TmsScan *scan, TupleTableSlot *slot)
+/* Is there enough to do without more rows: images under way, and one that the outer query can have at once? */
+static bool can_deliver(const TmsScan *scan)
 {
-	while (scan->n_ahead < scan->window)
+	const Row *first = dlist_container(Row, node, dlist_head_node(unconstify(dlist_head *, &scan->ahead)));
+
+	return scan->n_ahead > scan->options->concurrency && first->image->state == TMS_IMAGE_SETTLED;
+}
+
+/* Takes as many rows ahead as makes sense; false when there is no row left at all. */
+static bool fill_ahead(TmsScan *scan, TupleTableSlot *slot)
+{
+	while (scan->n_ahead == 0 || (scan->fetches && tms_look_ahead_further(&scan->look_ahead)))
 	{
 		Row *row;
 
 		CHECK_FOR_INTERRUPTS();
+		if (scan->images != NULL && scan->n_ahead > 0 && dlist_is_empty(&scan->fresh))
+		{
+			/* The path query may take its time, so requests are on their way meanwhile. */
+			if (scan->ended || can_deliver(scan))
+				break;
+			tms_image_go_on(scan->images);
+		}
 		row = next_fresh_row(scan);
 		if (row == NULL)
 			break;
@@ -461,6 +478,8 @@ static void rewind_kept(TmsScan *scan)
 		dlist_delete(last);
 		dlist_push_head(&scan->ahead, last);
 		scan->n_ahead++;
+		if (scan->fetches)
+			tms_look_ahead_asked(&scan->look_ahead, dlist_container(Row, node, last)->image_bytes);
 	}
 	scan->kept_bytes = 0;
 }
@@ -475,14 +494,16 @@ TupleTableSlot *tms_scan_iterate(ForeignScanState *node)
 	retire_current(scan);
 	if (scan->run == NULL)
 		start_run(scan, node);
-	if (!fill_window(scan, slot))
+	if (!fill_ahead(scan, slot))
 		return ExecClearTuple(slot);
 
 	scan->current = dlist_container(Row, node, dlist_pop_head_node(&scan->ahead));
 	scan->n_ahead--;
-	scan->window = Min(scan->window + 1, scan->largest_window);
 	if (scan->current->image != NULL)
+	{
+		tms_look_ahead_taken(&scan->look_ahead, scan->current->image_bytes);
 		tms_image_wait(scan->images, scan->current->image);
+	}
 	show_row(scan, scan->current, slot);
 	return slot;
 }
