@@ -45,6 +45,13 @@ ifdef SANITIZE
 AGENT_FLAGS := $(filter-out -O2 -D_FORTIFY_SOURCE=2,$(AGENT_FLAGS)) -O1 -fno-omit-frame-pointer \
 	-fsanitize=address,undefined -fno-sanitize-recover=undefined
 endif
+# make fuzz LIBFUZZER=1 SANITIZE=1 AGENT_BUILD=build/fuzz
+ifdef LIBFUZZER
+AGENT_CC = clang-14
+AGENT_FLAGS += -fsanitize=fuzzer-no-link -Wno-unknown-warning-option
+FUZZ_MAIN :=
+FUZZ_LINK = -fsanitize=fuzzer
+endif
 AGENT_VERSION = -DTMS_VERSION='"$(EXTVERSION)"'
 AGENT_INCLUDES = $(shell pkg-config --cflags libpq)
 AGENT_LIBS = -lcurl -lpq -lsqlite3 -lmicrohttpd -ljansson -lcrypto -lpthread
@@ -76,6 +83,17 @@ $(AGENT_BUILD)/unit/%: tests/unit/%.c $(filter-out $(AGENT_BUILD)/main.o,$(AGENT
 	@mkdir -p $(@D)
 	$(AGENT_CC) $(AGENT_FLAGS) -DVECTORS='"$(CURDIR)/tests/vectors"' -I$(CURDIR) $(AGENT_INCLUDES) -o $@ $^ $(AGENT_LIBS) -lcmocka
 
+# Fuzzers of what strangers send: each is a tests/fuzz/<stem>.c with tests/fuzz/request.c. Here they are linked so that they run
+# their corpus once; tests/fuzz/run makes them with libFuzzer.
+FUZZERS = config multipart query side_file signed_url
+FUZZ_MAIN ?= tests/fuzz/replay.c
+fuzz: $(FUZZERS:%=$(AGENT_BUILD)/fuzz/%)
+$(AGENT_BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/request.c $(FUZZ_MAIN) \
+		$(filter-out $(AGENT_BUILD)/main.o,$(AGENT_OBJS))
+	@mkdir -p $(@D)
+	$(AGENT_CC) $(AGENT_FLAGS) -I$(CURDIR) $(AGENT_INCLUDES) -Wl,--wrap=ledger_append,--wrap=cache_quarantine -o $@ $^ \
+		$(AGENT_LIBS) $(FUZZ_LINK)
+
 prefix_agent = /usr
 install: install-agent
 install-agent: agent
@@ -83,4 +101,4 @@ install-agent: agent
 	$(INSTALL_PROGRAM) $(AGENT_BUILD)/tms-agent '$(DESTDIR)$(prefix_agent)/bin/'
 	$(INSTALL_DATA) agent/tms-agent.service '$(DESTDIR)$(prefix_agent)/lib/systemd/system/'
 
-.PHONY: agent unit install-agent
+.PHONY: agent unit fuzz install-agent

@@ -36,6 +36,7 @@ struct IntakeRequest
 	char key[sizeof KEY_PREFIX + KEY_MAX]; /* "": none */
 
 	struct MHD_PostProcessor *form; /* NULL: the body is the photograph */
+	int64_t image_len; /* of the photograph so far, in a form */
 	char part[PART_NAME_MAX]; /* text part under way, or "" */
 	char text[TMS_ATTRIBUTES_MAX + 1];
 	size_t text_len;
@@ -81,7 +82,12 @@ static enum MHD_Result take_query(void *state, enum MHD_ValueKind kind, const ch
 	return request->status == TMS_OK ? MHD_YES : MHD_NO;
 }
 
-/* --- forms --- */
+/*
+ * --- forms ---
+ *
+ * libmicrohttpd tells of a part that begins with offset 0, and of one whose content is not there yet with offset 0 and no bytes;
+ * the content then comes with offset 0 again. So a part that has no bytes yet goes on.
+ */
 
 static void end_text_part(IntakeRequest *request)
 {
@@ -93,17 +99,18 @@ static void end_text_part(IntakeRequest *request)
 
 static void take_image_part(IntakeRequest *request, uint64_t offset, const char *data, size_t len)
 {
-	if (offset == 0 && request->intake)
+	if (offset == 0 && request->image_len > 0)
 		refuse_part(request, PART_NAME_IMAGE, "comes twice; one photograph a request");
 	if (request->status == TMS_OK && !request->intake)
 		fail(request, intake_begin(request->context, 0, &request->intake));
 	if (request->status == TMS_OK && len > 0)
 		fail(request, intake_write(request->intake, data, len));
+	request->image_len += (int64_t) len;
 }
 
 static void take_text_part(IntakeRequest *request, const char *name, uint64_t offset, const char *data, size_t len)
 {
-	if (offset == 0)
+	if (offset == 0 && (request->text_len > 0 || strcmp(name, request->part) != 0))
 	{
 		end_text_part(request);
 		if (strlen(name) >= sizeof request->part)
@@ -128,7 +135,9 @@ static enum MHD_Result take_part(void *state, enum MHD_ValueKind kind, const cha
 {
 	IntakeRequest *request = state;
 
-	if (strcmp(name, PART_NAME_IMAGE) == 0)
+	if (!name || !*name)
+		refuse_part(request, "", "has no name");
+	else if (strcmp(name, PART_NAME_IMAGE) == 0)
 	{
 		end_text_part(request);
 		take_image_part(request, offset, data, len);

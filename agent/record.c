@@ -25,14 +25,14 @@ static TmsStatus refuse(char error[RECORD_ERROR_SIZE], const char *name, const c
 	va_list args;
 	int len;
 
-	/* A name that came from outside goes into answers and logs: only what is harmless there. */
 	len = snprintf(error, RECORD_ERROR_SIZE, "%.*s: ", ATTRIBUTE_NAME_MAX, name);
-	for (int i = 0; i < len; i++)
-		if (error[i] < ' ' || error[i] > '~')
-			error[i] = '?';
 	va_start(args, format);
 	vsnprintf(error + len, RECORD_ERROR_SIZE - (size_t) len, format, args);
 	va_end(args);
+	/* A name, or the part of a side file near a mistake, goes into answers and logs: only what is harmless there. */
+	for (char *c = error; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
 	return TMS_INVALID;
 }
 

@@ -63,6 +63,9 @@ is($status, 400, 'a malformed part');
 like($answer->{error}, qr/lane/, 'is named');
 ($status, $answer) = form([ 'image', $formed, 'a.jpg' ], [ 'plate', 'P' x 10_000 ]);
 is($status, 400, 'a plate of 10,000 characters in a form');
+$status = http('POST', $agent->intake_url . '/v1/captures', content => "--edge\r\nContent-Disposition: form-data\r\n\r\nx\r\n--edge--\r\n",
+	headers => { 'Content-Type' => 'multipart/form-data; boundary=edge' })->{status};
+is($status, 400, 'a part without a name');
 
 # --- what is not a JPEG ---
 my $before = quarantined();
