@@ -54,7 +54,7 @@ FUZZ_LINK = -fsanitize=fuzzer
 endif
 AGENT_VERSION = -DTMS_VERSION='"$(EXTVERSION)"'
 AGENT_INCLUDES = $(shell pkg-config --cflags libpq)
-AGENT_LIBS = -lcurl -lpq -lsqlite3 -lmicrohttpd -ljansson -lcrypto -lpthread
+AGENT_LIBS = -lcurl -lpq -lsqlite3 -lmicrohttpd -lgnutls -ljansson -lcrypto -lpthread
 AGENT_SOURCES = $(sort $(wildcard agent/*.c))
 AGENT_OBJS = $(AGENT_SOURCES:agent/%.c=$(AGENT_BUILD)/%.o) $(COMMON:%=$(AGENT_BUILD)/common/%.o)
 COMMON_ARCHIVE = $(AGENT_BUILD)/libcommon.a

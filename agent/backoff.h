@@ -34,6 +34,9 @@ extern int64_t backoff_delay(const BackoffSchedule *schedule, int failures, uint
 /* Notes a failure at `now` (steady clock). */
 extern void backoff_fail(Backoff *backoff, const BackoffSchedule *schedule, int64_t now);
 
+/* The peer itself asked for a wait of so many microseconds: not sooner, and not all at the same time. */
+extern void backoff_at_least(Backoff *backoff, int64_t wait, int64_t now);
+
 /* Notes a success. */
 extern void backoff_reset(Backoff *backoff);
 

@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cache_cert.h"
 #include "cache_request.h"
 #include "health.h"
 #include "listen.h"
@@ -32,7 +33,6 @@
 #define CONNECTIONS_PER_IP 768 /* one address cannot take them all */
 #define IDLE_SECONDS       30 /* without a byte either way */
 #define LEDGERS_MAX        1024
-#define PEM_MAX            (256 * 1024)
 #define REFUSED_SECONDS    10 /* one log line at most for all refusals in this time */
 
 typedef struct CacheServer
@@ -40,8 +40,6 @@ typedef struct CacheServer
 	const ServiceContext *context;
 	uint8_t url_key[TMS_URL_KEY_SIZE];
 	struct MHD_Daemon *daemon;
-	char *tls_cert;
-	char *tls_key;
 	atomic_bool started; /* what the library has to say before this is why it does not start */
 	pthread_mutex_t refused_lock;
 	int64_t refused;
@@ -250,37 +248,9 @@ static void __attribute__((format(printf, 2, 0))) log_library(void *state, const
 			  log_quote(text, quoted, sizeof quoted));
 }
 
-/* Reads a PEM file; NULL after logging why not. */
-static char *read_pem(const char *file, const char *key)
-{
-	char name[600], *text = NULL;
-	struct stat about;
-	int fd = open(file, O_RDONLY | O_CLOEXEC);
-	ssize_t len = -1;
-
-	if (fd >= 0 && fstat(fd, &about) == 0 && about.st_size <= PEM_MAX)
-	{
-		text = calloc(1, (size_t) about.st_size + 1);
-		len = text ? read(fd, text, (size_t) about.st_size) : -1;
-	}
-	if (len < 0)
-	{
-		log_event(LOG_LEVEL_ERROR, "cache_server", "key=cache.%s file=%s error=\"cannot read: %s\"", key,
-				  log_quote(file, name, sizeof name), strerror(errno));
-		free(text);
-		text = NULL;
-	}
-	if (fd >= 0)
-		close(fd);
-	return text;
-}
-
 static void free_server(CacheServer *server)
 {
-	if (server->tls_key)
-		explicit_bzero(server->tls_key, strlen(server->tls_key));
-	free(server->tls_key);
-	free(server->tls_cert);
+	cache_cert_close();
 	explicit_bzero(server->url_key, sizeof server->url_key);
 	pthread_mutex_destroy(&server->refused_lock);
 	free(server);
@@ -288,27 +258,26 @@ static void free_server(CacheServer *server)
 
 static TmsStatus start_daemon(CacheServer *server, int fd)
 {
-	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG;
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG;
 	struct MHD_OptionItem tls[] = {
-		{MHD_OPTION_HTTPS_MEM_CERT, 0, server->tls_cert},
-		{MHD_OPTION_HTTPS_MEM_KEY, 0, server->tls_key},
+		{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *) cache_cert_retrieve},
 		{MHD_OPTION_HTTPS_PRIORITIES, 0, "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"},
 		{MHD_OPTION_END, 0, NULL},
 	};
 	struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
+	bool secure = *server->context->config->tls_cert != '\0';
 
-	if (server->tls_cert)
+	if (secure)
 		flags |= MHD_USE_TLS;
 	server->daemon = MHD_start_daemon(
 		flags, 0, NULL, NULL, answer, server, MHD_OPTION_EXTERNAL_LOGGER, log_library, server, MHD_OPTION_LISTEN_SOCKET,
 		fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned) THREADS, MHD_OPTION_CONNECTION_LIMIT, (unsigned) CONNECTIONS,
 		MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned) CONNECTIONS_PER_IP, MHD_OPTION_CONNECTION_TIMEOUT,
-		(unsigned) IDLE_SECONDS, MHD_OPTION_UNESCAPE_CALLBACK, decode, NULL, MHD_OPTION_ARRAY,
-		server->tls_cert ? tls : none, MHD_OPTION_END);
+		(unsigned) IDLE_SECONDS, MHD_OPTION_UNESCAPE_CALLBACK, decode, NULL, MHD_OPTION_ARRAY, secure ? tls : none,
+		MHD_OPTION_END);
 	if (!server->daemon)
 	{
-		log_event(LOG_LEVEL_ERROR, "cache_server", "error=\"does not start%s\"",
-				  server->tls_cert ? "; do tls_cert and tls_key hold PEM texts that belong together?" : "");
+		log_event(LOG_LEVEL_ERROR, "cache_server", "error=\"does not start\"");
 		return TMS_INVALID;
 	}
 	server->started = true;
@@ -334,12 +303,7 @@ static TmsStatus cache_server_start(const ServiceContext *context, void **handle
 	if (!tms_url_key(config->token, strlen(config->token), server->url_key))
 		status = TMS_MEMORY;
 	if (status == TMS_OK && *config->tls_cert)
-	{
-		server->tls_cert = read_pem(config->tls_cert, "tls_cert");
-		server->tls_key = read_pem(config->tls_key, "tls_key");
-		if (!server->tls_cert || !server->tls_key)
-			status = TMS_INVALID;
-	}
+		status = cache_cert_open(config->tls_cert, config->tls_key);
 	if (status == TMS_OK)
 		status = listen_open(config->cache_listen, "cache.listen", &fd);
 	if (status == TMS_OK)
@@ -357,7 +321,8 @@ static void cache_server_stop(void *handle)
 {
 	CacheServer *server = handle;
 
-	/* Closes the listener and cuts what is being sent: readers ask the image center or come again. */
+	/* Cuts what is being sent: readers ask the image center or come again. */
+	listen_keep(server->context->config->cache_listen, MHD_quiesce_daemon(server->daemon));
 	MHD_stop_daemon(server->daemon);
 	free_server(server);
 }

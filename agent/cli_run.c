@@ -17,6 +17,7 @@
 
 #include "cli.h"
 #include "data_lock.h"
+#include "listen.h"
 #include "log.h"
 #include "machine_id.h"
 #include "notify.h"
@@ -123,6 +124,7 @@ static TmsStatus reload(Agent *agent)
 		log_event(LOG_LEVEL_ERROR, "reload", "error=\"services do not start with the new configuration\" kept=old");
 		status = start_services(agent, agent->config);
 	}
+	listen_forget();
 	notify_send("READY=1");
 	return status;
 }
@@ -176,6 +178,7 @@ static TmsStatus run_agent(Agent *agent, int signals)
 			status = run_loop(agent, signals);
 			notify_send("STOPPING=1");
 			stop_services(agent);
+			listen_forget();
 			(void) status_file_write(&agent->context);
 		}
 		ledger_close(agent->ledger);

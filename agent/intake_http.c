@@ -284,8 +284,8 @@ static TmsStatus intake_http_start(const ServiceContext *context, void **handle_
 	if (status == TMS_OK)
 	{
 		server->daemon = MHD_start_daemon(
-			MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, NULL, NULL, handle,
-			server, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned) CONNECTIONS,
+			MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
+			handle, server, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned) CONNECTIONS,
 			MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) IDLE_SECONDS, MHD_OPTION_THREAD_STACK_SIZE, (size_t) STACK_BYTES,
 			MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) BUFFER_BYTES, MHD_OPTION_CONNECTION_MEMORY_INCREMENT,
 			(size_t) BUFFER_BYTES / 2, MHD_OPTION_NOTIFY_COMPLETED, end, server, MHD_OPTION_END);
@@ -308,9 +308,9 @@ static TmsStatus intake_http_start(const ServiceContext *context, void **handle_
 static void intake_http_stop(void *handle)
 {
 	IntakeHttp *server = handle;
-	int listener = MHD_quiesce_daemon(server->daemon);
 	struct timespec until;
 
+	listen_keep(server->context->config->intake_listen, MHD_quiesce_daemon(server->daemon));
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += STOP_MS * 1000000;
 	until.tv_sec += until.tv_nsec / 1000000000;
@@ -320,8 +320,6 @@ static void intake_http_stop(void *handle)
 	while (server->active > 0 && pthread_cond_clockwait(&server->idle, &server->lock, CLOCK_MONOTONIC, &until) == 0)
 		;
 	pthread_mutex_unlock(&server->lock);
-	if (listener >= 0)
-		close(listener);
 	MHD_stop_daemon(server->daemon);
 	free_server(server);
 }

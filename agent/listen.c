@@ -13,7 +13,46 @@
 #include "listen.h"
 #include "log.h"
 
-#define BACKLOG 512
+#define BACKLOG  512
+#define KEPT_MAX 8
+
+static struct
+{
+	char address[300]; /* "": free */
+	int fd;
+} kept[KEPT_MAX];
+
+void listen_keep(const char *listen_at, int fd)
+{
+	for (int i = 0; i < KEPT_MAX && fd >= 0; i++)
+		if (kept[i].address[0] == '\0')
+		{
+			snprintf(kept[i].address, sizeof kept[i].address, "%s", listen_at);
+			kept[i].fd = fd;
+			return;
+		}
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The kept socket of that address, or -1. */
+static int take_kept(const char *listen_at)
+{
+	for (int i = 0; i < KEPT_MAX; i++)
+		if (strcmp(kept[i].address, listen_at) == 0)
+		{
+			kept[i].address[0] = '\0';
+			return kept[i].fd;
+		}
+	return -1;
+}
+
+void listen_forget(void)
+{
+	for (int i = 0; i < KEPT_MAX; i++)
+		if (kept[i].address[0] != '\0')
+			close(take_kept(kept[i].address));
+}
 
 static TmsStatus fail(const char *listen_at, const char *key, const char *why)
 {
@@ -60,11 +99,13 @@ TmsStatus listen_open(const char *listen_at, const char *key, int *fd)
 
 	if (!config_split_listen(listen_at, host, &port))
 		return fail(listen_at, key, "not host:port");
+	*fd = take_kept(listen_at);
+	if (*fd >= 0)
+		return TMS_OK;
 	snprintf(service, sizeof service, "%d", port);
 	error = getaddrinfo(host, service, &hints, &found);
 	if (error)
 		return fail(listen_at, key, gai_strerror(error));
-	*fd = -1;
 	for (struct addrinfo *one = found; one && *fd < 0; one = one->ai_next)
 	{
 		*fd = open_one(one);

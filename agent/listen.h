@@ -12,4 +12,14 @@
  */
 extern TMS_CHECKED TmsStatus listen_open(const char *listen_at, const char *key, int *fd);
 
+/*
+ * Keeps a socket that is to be listened at again: while the services restart, whoever connects waits in its queue and is
+ * not refused. The next listen_open of the same address gets it. Takes fd over; less than 0: nothing. All of this header
+ * belongs to the main thread.
+ */
+extern void listen_keep(const char *listen_at, int fd);
+
+/* Closes what was kept and not opened again. */
+extern void listen_forget(void);
+
 #endif

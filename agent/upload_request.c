@@ -23,6 +23,14 @@
 #define STALL_BYTES   100L
 #define STALL_SECONDS 30L
 #define KEEP_IDLE     60L /* seconds before a kept connection is probed */
+/*
+ * Seconds that an address or a file of certificates is believed, and the longest life of a connection: within these a
+ * store that moved or renewed its certificate is found.
+ */
+#define BELIEVED     10L
+#define LONGEST_LIFE 300L
+/* A store that asks for more has a wrong clock or a wrong mind. */
+#define RETRY_AFTER_MAX (3600 * CLOCK_SECOND)
 
 struct UploadClient
 {
@@ -243,6 +251,9 @@ static bool set_common(Attempt *attempt)
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, KEEP_IDLE);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT);
+	curl_easy_setopt(easy, CURLOPT_DNS_CACHE_TIMEOUT, BELIEVED);
+	curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, BELIEVED);
+	curl_easy_setopt(easy, CURLOPT_MAXLIFETIME_CONN, LONGEST_LIFE);
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, STALL_BYTES);
 	curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, STALL_SECONDS);
 	/* Nobody can keep a connection busy for ever either. */
@@ -404,9 +415,13 @@ static void judge_status(Attempt *attempt, long status, UploadResult *result)
 	const char *method = attempt->method == UPLOAD_PUT ? "PUT" : "HEAD";
 	const char *date = answer_header(attempt, "Date");
 	time_t store_time = date != NULL ? curl_getdate(date, NULL) : -1;
+	curl_off_t retry_after = 0;
 
 	if (store_time > 0)
 		result->store_time = store_time * CLOCK_SECOND;
+	curl_easy_getinfo(attempt->easy, CURLINFO_RETRY_AFTER, &retry_after);
+	result->retry_after =
+		retry_after < RETRY_AFTER_MAX / CLOCK_SECOND ? (int64_t) retry_after * CLOCK_SECOND : RETRY_AFTER_MAX;
 	if (status >= 200 && status < 300)
 	{
 		if (attempt->method == UPLOAD_HEAD)

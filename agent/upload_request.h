@@ -50,6 +50,7 @@ typedef struct UploadResult
 	UploadMethod method;
 	UploadOutcome outcome;
 	int64_t store_time; /* the store's clock, microseconds since 1970; 0: it did not tell */
+	int64_t retry_after; /* how long the store asks to be left alone, microseconds; 0: it did not */
 	char reason[160]; /* why it is not UPLOAD_OK; no secret in it */
 } UploadResult;
 

@@ -121,6 +121,7 @@ static void center_failed(Uploader *uploader, const Upload *upload, const Upload
 	if (!uploader->failing && rule->schedule != NULL && uploader->failures_in_a_row < FAILURES_IN_A_ROW)
 		return;
 	backoff_fail(&uploader->backoff, rule->schedule != NULL ? &doubtful : &backoff_away, now);
+	backoff_at_least(&uploader->backoff, result->retry_after, now);
 	if (!uploader->failing)
 		uploader->failing_since = now;
 	log_event(LOG_LEVEL_WARNING, "image_center_failing", "reason=%s since_seconds=%" PRId64 " retry_in_ms=%" PRId64,
@@ -158,7 +159,7 @@ static void file_unusable(Uploader *uploader, int64_t id, const UploadObject *ob
 			  log_quote(reason, quoted, sizeof(quoted)));
 	health_error(HEALTH_IMAGE_CENTER, "%s: %s", object->path, reason);
 	if (again || ledger_set_aside(uploader->context.ledger, id, reason) != TMS_OK)
-		uploader_queue_delay(uploader->queue, id, &backoff_away, clock_steady());
+		uploader_queue_delay(uploader->queue, id, &backoff_away, 0, clock_steady());
 	else
 		uploader_queue_done(uploader->queue, id);
 }
@@ -195,7 +196,7 @@ static void start_upload(Uploader *uploader, const LedgerEntry *entry, int64_t n
 	if (status != TMS_OK)
 	{
 		health_error(HEALTH_IMAGE_CENTER, "%s: %s", entry->path, tms_status_name(status));
-		uploader_queue_delay(uploader->queue, entry->id, &backoff_away, now);
+		uploader_queue_delay(uploader->queue, entry->id, &backoff_away, 0, now);
 		return;
 	}
 	upload->used = true;
@@ -213,7 +214,7 @@ static void upload_verified(Uploader *uploader, Upload *upload)
 		uploader_queue_done(uploader->queue, upload->id);
 	}
 	else
-		uploader_queue_delay(uploader->queue, upload->id, &backoff_away, clock_steady());
+		uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
 	upload_end(uploader, upload);
 }
 
@@ -237,7 +238,7 @@ static void upload_failed(Uploader *uploader, Upload *upload, const UploadResult
 	}
 	log_event(LOG_LEVEL_WARNING, rule->event, "seq=%" PRId64 " path=%s reason=%s retry_in_ms=%" PRId64, upload->seq,
 			  upload->object.path, log_quote(result->reason, reason, sizeof(reason)),
-			  uploader_queue_delay(uploader->queue, upload->id, rule->schedule, now) / 1000);
+			  uploader_queue_delay(uploader->queue, upload->id, rule->schedule, result->retry_after, now) / 1000);
 }
 
 static void attempt_ended(Uploader *uploader, const UploadResult *result)
@@ -250,7 +251,7 @@ static void attempt_ended(Uploader *uploader, const UploadResult *result)
 		upload_verified(uploader, upload);
 	else if (upload_start(uploader->client, UPLOAD_HEAD, &upload->object, -1, upload) != TMS_OK)
 	{
-		uploader_queue_delay(uploader->queue, upload->id, &backoff_away, clock_steady());
+		uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
 		upload_end(uploader, upload);
 	}
 }

@@ -185,13 +185,15 @@ void uploader_queue_again(UploaderQueue *queue, int64_t id, int64_t now)
 	uploader_table_wait(&queue->table, item);
 }
 
-int64_t uploader_queue_delay(UploaderQueue *queue, int64_t id, const BackoffSchedule *schedule, int64_t now)
+int64_t uploader_queue_delay(UploaderQueue *queue, int64_t id, const BackoffSchedule *schedule, int64_t least,
+							 int64_t now)
 {
 	UploaderItem *item = uploader_table_find(&queue->table, id);
 
 	if (item == NULL)
 		return 0;
 	backoff_fail(&item->backoff, schedule, now);
+	backoff_at_least(&item->backoff, least, now);
 	uploader_table_wait(&queue->table, item);
 	return item->backoff.retry_at - now;
 }

@@ -31,8 +31,12 @@ extern void uploader_queue_done(UploaderQueue *queue, int64_t id);
 /* Ended without fault of its own: comes again soon, its failures uncounted. */
 extern void uploader_queue_again(UploaderQueue *queue, int64_t id, int64_t now);
 
-/* Failed for itself: comes again after a wait by that schedule, while others go on. Returns the wait. */
-extern int64_t uploader_queue_delay(UploaderQueue *queue, int64_t id, const BackoffSchedule *schedule, int64_t now);
+/*
+ * Failed for itself: comes again after a wait by that schedule, of `least` microseconds at least, while others go on.
+ * Returns the wait.
+ */
+extern int64_t uploader_queue_delay(UploaderQueue *queue, int64_t id, const BackoffSchedule *schedule, int64_t least,
+									int64_t now);
 
 /* How often in a row it has failed for itself. */
 extern int uploader_queue_failures(UploaderQueue *queue, int64_t id);

@@ -49,6 +49,25 @@ static void counts_and_forgets(void **state)
 	assert_int_equal(backoff.failures, INT32_MAX);
 }
 
+/* What the peer asks for is the least, and a longer wait of one's own stays. */
+static void asked_to_wait(void **state)
+{
+	Backoff backoff = {0};
+
+	backoff_fail(&backoff, &schedule, 5000000);
+	backoff_at_least(&backoff, 0, 5000000);
+	assert_in_range(backoff.retry_at, 5000500, 5001000);
+	for (int i = 0; i < 50; i++)
+	{
+		backoff.retry_at = 0;
+		backoff_at_least(&backoff, 80000, 5000000);
+		assert_in_range(backoff.retry_at, 5080000, 5090000);
+	}
+	backoff.retry_at = 6000000;
+	backoff_at_least(&backoff, 80000, 5000000);
+	assert_int_equal(backoff.retry_at, 6000000);
+}
+
 /* A fleet that failed in the same instant does not come back in the same instant. */
 static void spreads(void **state)
 {
@@ -72,6 +91,7 @@ int main(void)
 		cmocka_unit_test(doubles_up_to_the_limit),
 		cmocka_unit_test(never_gives_up),
 		cmocka_unit_test(counts_and_forgets),
+		cmocka_unit_test(asked_to_wait),
 		cmocka_unit_test(spreads),
 	};
 

@@ -20,7 +20,7 @@ sub start
 {
 	my ($class, $handler, %options) = @_;
 	my $listener = IO::Socket::INET->new(
-		LocalAddr => '127.0.0.1', LocalPort => $options{port} // 0, Listen => 128, ReuseAddr => 1)
+		LocalAddr => $options{host} // '127.0.0.1', LocalPort => $options{port} // 0, Listen => 128, ReuseAddr => 1)
 	  or die "stub: $!";
 	my $self = bless {
 		port => $listener->sockport,
