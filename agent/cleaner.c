@@ -126,6 +126,24 @@ static void upload_again(Cleaner *cleaner, Sweep *sweep, const LedgerEntry *entr
 		end_sweep(cleaner, sweep, "the ledger could not be written");
 }
 
+/* One HEAD from start to end. */
+static TmsStatus ask(Cleaner *cleaner, const UploadObject *object, UploadResult *result)
+{
+	int stop_fd = cleaner->worker.stop_fd;
+	TmsStatus status = upload_start(cleaner->client, UPLOAD_HEAD, object, -1, NULL);
+
+	while (status == TMS_OK && !upload_next(cleaner->client, result))
+	{
+		upload_wait(cleaner->client, stop_fd, CLOCK_SECOND);
+		if (worker_stopping(stop_fd))
+		{
+			upload_cut_off(cleaner->client);
+			status = TMS_STOPPED;
+		}
+	}
+	return status;
+}
+
 static void clean_entry(Cleaner *cleaner, Sweep *sweep, const LedgerEntry *entry)
 {
 	UploadObject object = {.bytes = entry->bytes};
@@ -134,7 +152,7 @@ static void clean_entry(Cleaner *cleaner, Sweep *sweep, const LedgerEntry *entry
 	memcpy(object.path, entry->path, sizeof(object.path));
 	memcpy(object.sha256, entry->sha256, sizeof(object.sha256));
 	sweep->looked_at++;
-	if (upload_head(cleaner->client, &object, cleaner->worker.stop_fd, &result) != TMS_OK)
+	if (ask(cleaner, &object, &result) != TMS_OK)
 		sweep->ended = true;
 	else if (result.outcome == UPLOAD_OK)
 		clean_safe(cleaner, sweep, entry, &result);

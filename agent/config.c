@@ -39,6 +39,7 @@ const ConfigKey config_keys[] = {
 
 	{"image_center", "url", CONFIG_URL, "", true, FIELD(url)},
 	{"image_center", "store", CONFIG_STORE, "http", false, FIELD(store)},
+	{"image_center", "verify", CONFIG_VERIFY, "digest", false, FIELD(verify)},
 	{"image_center", "concurrency", CONFIG_INT, "8", false, 1, 128, FIELD(upload_concurrency)},
 	{"image_center", "rate_limit", CONFIG_RATE, "0", false, FIELD(rate_limit)},
 	{"image_center", "ca_file", CONFIG_FILE, "", false, FIELD(ca_file)},

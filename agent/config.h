@@ -35,6 +35,7 @@ typedef struct Config
 	/* [image_center] */
 	char *url; /* without a trailing slash */
 	char *store; /* "http" */
+	char *verify; /* what counts as uploaded: "digest" or "length" */
 	int upload_concurrency;
 	RateSchedule rate_limit;
 	char *ca_file;
@@ -60,6 +61,7 @@ typedef enum ConfigKind
 	CONFIG_LISTEN, /* char *, host:port */
 	CONFIG_URL, /* char *, http or https */
 	CONFIG_STORE, /* char *, a kind of image center */
+	CONFIG_VERIFY, /* char *, "digest" or "length" */
 	CONFIG_INT, /* int */
 	CONFIG_PERCENT, /* int */
 	CONFIG_DURATION, /* int64_t, microseconds */
@@ -96,6 +98,9 @@ extern void config_free(Config *config);
 
 /* Writes a key's value as it could stand in a file; what may hold a secret is written "(set)". */
 extern void config_show(const Config *config, const ConfigKey *key, char *out, size_t size);
+
+/* Is the size of an object in the image center enough for an upload to count, without its digest? */
+extern bool config_verifies_length(const Config *config);
 
 /* Splits "host:port" or "[v6]:port"; false when it is not of that form or the port is not 0 to 65535. */
 extern bool config_split_listen(const char *listen, char host[256], int *port);

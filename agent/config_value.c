@@ -243,6 +243,14 @@ static bool set_store(Config *config, const ConfigKey *key, const char *text, ch
 	return false;
 }
 
+static bool set_verify(Config *config, const ConfigKey *key, const char *text, char *why)
+{
+	if (strcmp(text, "digest") == 0 || strcmp(text, "length") == 0)
+		return set_any_text(config, key, text, why);
+	snprintf(why, CONFIG_WHY_SIZE, "\"%.80s\" is no way to verify an upload; use digest or length", text);
+	return false;
+}
+
 typedef bool SetValue(Config *config, const ConfigKey *key, const char *text, char *why);
 
 static SetValue *const setters[CONFIG_KIND_COUNT] = {
@@ -250,7 +258,7 @@ static SetValue *const setters[CONFIG_KIND_COUNT] = {
 	[CONFIG_FOLDER] = set_folder, [CONFIG_FILE] = set_file,         [CONFIG_SECRET_FILE] = set_secret_file,
 	[CONFIG_LISTEN] = set_listen, [CONFIG_URL] = set_url,           [CONFIG_STORE] = set_store,
 	[CONFIG_INT] = set_number,    [CONFIG_PERCENT] = set_number,    [CONFIG_DURATION] = set_number,
-	[CONFIG_SIZE] = set_number,   [CONFIG_RATE] = set_rate,
+	[CONFIG_SIZE] = set_number,   [CONFIG_RATE] = set_rate,         [CONFIG_VERIFY] = set_verify,
 };
 
 bool config_value_set(Config *config, const ConfigKey *key, const char *text, char why[CONFIG_WHY_SIZE])
@@ -290,6 +298,11 @@ void config_show(const Config *config, const ConfigKey *key, char *out, size_t s
 		snprintf(out, size, "(set)");
 	else
 		snprintf(out, size, "%s", *(char *const *) field);
+}
+
+bool config_verifies_length(const Config *config)
+{
+	return strcmp(config->verify, "length") == 0;
 }
 
 bool config_split_listen(const char *listen, char host[256], int *port)

@@ -51,7 +51,8 @@ typedef struct Attempt
 	CURL *easy;
 	struct curl_slist *headers;
 	int fd;
-	int64_t sent; /* bytes read from fd so far */
+	int64_t sent; /* PUT: bytes read from fd so far */
+	int64_t received; /* GET: bytes that came back so far */
 	TmsSha256 *digest; /* of these */
 	const char *unreadable; /* what is wrong with the file, or NULL */
 	int64_t paused_at; /* by the rate limit, since then by the steady clock; 0: it is not */
@@ -115,10 +116,20 @@ void upload_close(UploadClient *client)
 {
 	if (client == NULL)
 		return;
-	while (client->attempts != NULL)
-		attempt_end(client->attempts);
+	upload_cut_off(client);
 	curl_multi_cleanup(client->multi);
 	free(client);
+}
+
+int upload_under_way(const UploadClient *client)
+{
+	return client->count;
+}
+
+void upload_cut_off(UploadClient *client)
+{
+	while (client->attempts != NULL)
+		attempt_end(client->attempts);
 }
 
 static size_t unreadable(Attempt *attempt, const char *why)
@@ -213,6 +224,18 @@ static size_t discard(char *data, size_t size, size_t count, void *argument)
 	return size * count;
 }
 
+/* Hashes what comes back; more than the object has is not wanted. */
+static size_t hash_answer(char *data, size_t size, size_t count, void *argument)
+{
+	Attempt *attempt = argument;
+
+	upload_rate_owe(&attempt->client->config->rate_limit, (int64_t) (size * count));
+	attempt->received += (int64_t) (size * count);
+	if (attempt->received > attempt->object.bytes)
+		return 0;
+	return tms_sha256_update(attempt->digest, data, size * count) ? size * count : 0;
+}
+
 static bool add_header(Attempt *attempt, const char *line)
 {
 	struct curl_slist *longer = curl_slist_append(attempt->headers, line);
@@ -294,11 +317,38 @@ static bool set_put(Attempt *attempt)
 	return curl_easy_setopt(easy, CURLOPT_HTTPHEADER, attempt->headers) == CURLE_OK;
 }
 
+/* What a cache on the way remembers is no answer of the store. */
+static bool set_question(Attempt *attempt)
+{
+	return add_header(attempt, "Cache-Control: no-cache") &&
+		   curl_easy_setopt(attempt->easy, CURLOPT_HTTPHEADER, attempt->headers) == CURLE_OK;
+}
+
 static bool set_head(Attempt *attempt)
 {
 	curl_easy_setopt(attempt->easy, CURLOPT_TIMEOUT, HEAD_TIMEOUT);
-	return curl_easy_setopt(attempt->easy, CURLOPT_NOBODY, 1L) == CURLE_OK;
+	return curl_easy_setopt(attempt->easy, CURLOPT_NOBODY, 1L) == CURLE_OK && set_question(attempt);
 }
+
+static bool set_get(Attempt *attempt)
+{
+	attempt->digest = tms_sha256_new();
+	if (attempt->digest == NULL)
+		return false;
+	curl_easy_setopt(attempt->easy, CURLOPT_WRITEFUNCTION, hash_answer);
+	return curl_easy_setopt(attempt->easy, CURLOPT_WRITEDATA, attempt) == CURLE_OK && set_question(attempt);
+}
+
+/* What sets up each method, and its name. */
+static const struct UploadMethodRule
+{
+	const char *name;
+	bool (*set)(Attempt *attempt);
+} methods[] = {
+	[UPLOAD_PUT] = {"PUT", set_put},
+	[UPLOAD_HEAD] = {"HEAD", set_head},
+	[UPLOAD_GET] = {"GET", set_get},
+};
 
 TmsStatus upload_start(UploadClient *client, UploadMethod method, const UploadObject *object, int fd, void *owner)
 {
@@ -316,8 +366,7 @@ TmsStatus upload_start(UploadClient *client, UploadMethod method, const UploadOb
 	attempt->owner = owner;
 	attempt->fd = fd;
 	attempt->easy = curl_easy_init();
-	if (attempt->easy == NULL || !set_common(attempt) ||
-		!(method == UPLOAD_PUT ? set_put(attempt) : set_head(attempt)) ||
+	if (attempt->easy == NULL || !set_common(attempt) || !methods[method].set(attempt) ||
 		curl_multi_add_handle(client->multi, attempt->easy) != CURLM_OK)
 	{
 		log_event(LOG_LEVEL_ERROR, "upload_request", "path=%s error=\"out of memory\"", object->path);
@@ -371,11 +420,10 @@ static const char *answer_header(Attempt *attempt, const char *name)
 	return curl_easy_header(attempt->easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK ? header->value : NULL;
 }
 
-/* Does the store say that the object has another digest? An entity tag that is no SHA-256 says nothing. */
-static bool digest_differs(Attempt *attempt)
+/* The digest that the store tells of the object; false: none. An entity tag that is no SHA-256 says nothing. */
+static bool told_digest(Attempt *attempt, uint8_t digest[TMS_SHA256_SIZE])
 {
 	const char *told = answer_header(attempt, "X-Content-SHA256");
-	uint8_t digest[TMS_SHA256_SIZE];
 	size_t len;
 
 	if (told == NULL)
@@ -388,12 +436,27 @@ static bool digest_differs(Attempt *attempt)
 		told++;
 		len -= 2;
 	}
-	return tms_sha256_parse(told, len, digest) && memcmp(digest, attempt->object.sha256, sizeof(digest)) != 0;
+	return tms_sha256_parse(told, len, digest);
+}
+
+/* An entity tag stands for the bytes only when it is a strong one. */
+static void take_etag(Attempt *attempt, UploadResult *result)
+{
+	const char *etag = answer_header(attempt, "ETag");
+
+	if (etag == NULL || etag[0] != '"' || strlen(etag) >= sizeof(result->etag))
+		return;
+	for (const char *at = etag; *at != '\0'; at++)
+		if (*at < ' ' || *at > '~')
+			return;
+	strcpy(result->etag, etag);
 }
 
 /* A HEAD was answered with success: is it the object? */
 static void judge_head(Attempt *attempt, UploadResult *result)
 {
+	uint8_t digest[TMS_SHA256_SIZE];
+	bool told = told_digest(attempt, digest);
 	curl_off_t length = -1;
 
 	curl_easy_getinfo(attempt->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
@@ -403,16 +466,38 @@ static void judge_head(Attempt *attempt, UploadResult *result)
 	else if (length != attempt->object.bytes)
 		snprintf(result->reason, sizeof(result->reason), "HEAD: the store has %lld bytes instead of %lld",
 				 (long long) length, (long long) attempt->object.bytes);
-	else if (digest_differs(attempt))
+	else if (told && memcmp(digest, attempt->object.sha256, sizeof(digest)) != 0)
 		set_reason(result, "HEAD: the store has other bytes");
 	else
+	{
 		result->outcome = UPLOAD_OK;
+		result->digest_known = told;
+		take_etag(attempt, result);
+	}
+}
+
+/* A GET was answered with success, to its end or until there was more than expected: are these the bytes? */
+static void judge_get(Attempt *attempt, UploadResult *result)
+{
+	uint8_t digest[TMS_SHA256_SIZE];
+
+	result->outcome = UPLOAD_DIFFERENT;
+	if (attempt->received != attempt->object.bytes)
+		snprintf(result->reason, sizeof(result->reason), "GET: the store has %s bytes than %lld",
+				 attempt->received > attempt->object.bytes ? "more" : "fewer", (long long) attempt->object.bytes);
+	else if (!tms_sha256_final(attempt->digest, digest) || memcmp(digest, attempt->object.sha256, sizeof(digest)) != 0)
+		set_reason(result, "GET: the store has other bytes");
+	else
+	{
+		result->outcome = UPLOAD_OK;
+		result->digest_known = true;
+		take_etag(attempt, result);
+	}
 }
 
 /* There is an answer. */
 static void judge_status(Attempt *attempt, long status, UploadResult *result)
 {
-	const char *method = attempt->method == UPLOAD_PUT ? "PUT" : "HEAD";
 	const char *date = answer_header(attempt, "Date");
 	time_t store_time = date != NULL ? curl_getdate(date, NULL) : -1;
 	curl_off_t retry_after = 0;
@@ -426,13 +511,15 @@ static void judge_status(Attempt *attempt, long status, UploadResult *result)
 	{
 		if (attempt->method == UPLOAD_HEAD)
 			judge_head(attempt, result);
+		else if (attempt->method == UPLOAD_GET)
+			judge_get(attempt, result);
 		else
 			result->outcome = UPLOAD_OK;
 		return;
 	}
-	snprintf(result->reason, sizeof(result->reason), "%s: HTTP status %ld%s", method, status,
+	snprintf(result->reason, sizeof(result->reason), "%s: HTTP status %ld%s", methods[attempt->method].name, status,
 			 status >= 300 && status < 400 ? " (redirects are not followed)" : "");
-	if (attempt->method == UPLOAD_HEAD && (status == 404 || status == 410))
+	if (attempt->method != UPLOAD_PUT && (status == 404 || status == 410))
 		result->outcome = UPLOAD_ABSENT;
 	else
 		result->outcome = status_is_passing(status) ? UPLOAD_BUSY : UPLOAD_REFUSED;
@@ -458,8 +545,10 @@ static void judge(Attempt *attempt, CURLcode code, UploadResult *result)
 		result->outcome = UPLOAD_UNREADABLE;
 		set_reason(result, attempt->unreadable);
 	}
-	/* A store that refuses need not wait for the rest of the body: the connection breaks, but the answer is there. */
-	else if (code == CURLE_OK || (attempt->method == UPLOAD_PUT && status >= 300))
+	/* A store that refuses need not wait for the rest of the body: the connection breaks, but the answer is there. So is it
+	   when more came back than was wanted. */
+	else if (code == CURLE_OK || (attempt->method == UPLOAD_PUT && status >= 300) ||
+			 attempt->received > attempt->object.bytes)
 		judge_status(attempt, status, result);
 	else
 		judge_failure(attempt, code, result);
@@ -483,22 +572,4 @@ bool upload_next(UploadClient *client, UploadResult *result)
 	judge(attempt, message->data.result, result);
 	attempt_end(attempt);
 	return true;
-}
-
-TmsStatus upload_head(UploadClient *client, const UploadObject *object, int stop_fd, UploadResult *result)
-{
-	TmsStatus status = upload_start(client, UPLOAD_HEAD, object, -1, NULL);
-
-	if (status != TMS_OK)
-		return status;
-	while (!upload_next(client, result))
-	{
-		if (worker_stopping(stop_fd))
-		{
-			attempt_end(client->attempts);
-			return TMS_STOPPED;
-		}
-		upload_wait(client, stop_fd, CLOCK_SECOND);
-	}
-	return TMS_OK;
 }

@@ -1,5 +1,6 @@
 /*
- * Requests to the image center: one attempt to PUT an object, or to ask with HEAD whether it is there. The only file
+ * Requests to the image center: one attempt to PUT an object, to ask with HEAD whether it is there, or to GET it back and
+ * see whether it has the bytes of the digest (they are hashed on their way and go nowhere). The only file
  * of the agent that knows libcurl, and the place where another kind of store makes its own headers.
  *
  * Goes to the configured address alone: no redirect is followed, no proxy used, only http and https. Connections are
@@ -21,7 +22,8 @@ typedef struct UploadClient UploadClient;
 typedef enum UploadMethod
 {
 	UPLOAD_PUT,
-	UPLOAD_HEAD
+	UPLOAD_HEAD,
+	UPLOAD_GET
 } UploadMethod;
 
 typedef struct UploadObject
@@ -31,12 +33,15 @@ typedef struct UploadObject
 	uint8_t sha256[TMS_SHA256_SIZE];
 } UploadObject;
 
+#define UPLOAD_ETAG_SIZE 132
+
 /* How one attempt ended. */
 typedef enum UploadOutcome
 {
-	UPLOAD_OK, /* PUT: taken. HEAD: an object of this size, and of this digest where the store tells one, is there */
-	UPLOAD_ABSENT, /* HEAD: the store says that it has no such object */
-	UPLOAD_DIFFERENT, /* HEAD: the store has something else there */
+	UPLOAD_OK, /* PUT: taken. HEAD: an object of this size, and of this digest where the store tells one, is there. GET: with
+				  these bytes */
+	UPLOAD_ABSENT, /* HEAD, GET: the store says that it has no such object */
+	UPLOAD_DIFFERENT, /* HEAD, GET: the store has something else there */
 	UPLOAD_AWAY, /* no connection came about: not this object's fault */
 	UPLOAD_BUSY, /* connected, but no answer, or one that says "later" */
 	UPLOAD_REFUSED, /* an answer that will stay the same until somebody changes something */
@@ -49,6 +54,9 @@ typedef struct UploadResult
 	void *owner; /* as given to upload_start */
 	UploadMethod method;
 	UploadOutcome outcome;
+	bool digest_known; /* UPLOAD_OK: the store told this digest, or the bytes that came back have it */
+	char etag
+		[UPLOAD_ETAG_SIZE]; /* as the store gave it, of the object; "" when it gave none, a weak one or a very long one */
 	int64_t store_time; /* the store's clock, microseconds since 1970; 0: it did not tell */
 	int64_t retry_after; /* how long the store asks to be left alone, microseconds; 0: it did not */
 	char reason[160]; /* why it is not UPLOAD_OK; no secret in it */
@@ -62,8 +70,8 @@ extern TMS_CHECKED TmsStatus upload_open(const Config *config, int connections, 
 extern void upload_close(UploadClient *client);
 
 /*
- * Starts an attempt. A PUT reads `fd` from its beginning and owns it from now on, also when starting fails; a HEAD
- * has -1. The bytes are hashed on their way: when they are not those of the digest, the last of them are held back.
+ * Starts an attempt. A PUT reads `fd` from its beginning and owns it from now on, also when starting fails; the others
+ * have -1. The bytes are hashed on their way: when they are not those of the digest, the last of them are held back.
  */
 extern TMS_CHECKED TmsStatus upload_start(UploadClient *client, UploadMethod method, const UploadObject *object, int fd,
 										  void *owner);
@@ -74,8 +82,10 @@ extern void upload_wait(UploadClient *client, int stop_fd, int64_t micros);
 /* Takes the next attempt that has ended; false: none. */
 extern bool upload_next(UploadClient *client, UploadResult *result);
 
-/* One HEAD from start to end, with nothing else under way. TMS_STOPPED when stop_fd became readable, TMS_MEMORY. */
-extern TMS_CHECKED TmsStatus upload_head(UploadClient *client, const UploadObject *object, int stop_fd,
-										 UploadResult *result);
+/* Attempts that upload_next has not given back yet. */
+extern int upload_under_way(const UploadClient *client);
+
+/* Cuts off all of them; they end without a result. */
+extern void upload_cut_off(UploadClient *client);
 
 #endif

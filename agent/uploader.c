@@ -2,8 +2,9 @@
  * The uploader: brings every capture to the image center, for as long as it takes. One thread, `concurrency` uploads
  * at once.
  *
- * An upload is a PUT and then a HEAD that has to find the same size (and digest, where the store tells one); only
- * then the ledger hears of it. Nothing is ever given up: what fails comes again. An entry that fails alone waits
+ * An upload is a PUT and then a HEAD that has to find the same size and digest; where the store tells no digest, the
+ * object is fetched again (GET) and hashed, unless [image_center] verify = length. Only then the ledger hears of it,
+ * with a receipt of how it was verified. Nothing is ever given up: what fails comes again. An entry that fails alone waits
  * alone. When failures come one after the other without a success between them, the image center is taken for
  * failing: from then on one request at a time asks, after growing waits, until one succeeds. Entries whose file is
  * missing or damaged are set aside and told.
@@ -60,6 +61,7 @@ typedef struct Uploader
 	bool failing;
 	int64_t failing_since;
 	Backoff backoff; /* counts only while failing */
+	bool tells_no_digest; /* seen since start: a HEAD before the GET is of no use */
 } Uploader;
 
 /* What an outcome that may be the entry's own fault means for it. UPLOAD_AWAY is not, and has no rule. */
@@ -241,15 +243,33 @@ static void upload_failed(Uploader *uploader, Upload *upload, const UploadResult
 			  uploader_queue_delay(uploader->queue, upload->id, rule->schedule, result->retry_after, now) / 1000);
 }
 
+/* How what was PUT is looked at. */
+static UploadMethod first_question(const Uploader *uploader)
+{
+	return uploader->tells_no_digest ? UPLOAD_GET : UPLOAD_HEAD;
+}
+
 static void attempt_ended(Uploader *uploader, const UploadResult *result)
 {
 	Upload *upload = result->owner;
+	bool by_length = config_verifies_length(uploader->context.config);
+	UploadMethod next = UPLOAD_GET;
 
 	if (result->outcome != UPLOAD_OK)
+	{
 		upload_failed(uploader, upload, result);
-	else if (result->method == UPLOAD_HEAD)
+		return;
+	}
+	if (result->method == UPLOAD_PUT)
+		next = first_question(uploader);
+	else if (result->digest_known || by_length)
+	{
 		upload_verified(uploader, upload);
-	else if (upload_start(uploader->client, UPLOAD_HEAD, &upload->object, -1, upload) != TMS_OK)
+		return;
+	}
+	else
+		uploader->tells_no_digest = true;
+	if (upload_start(uploader->client, next, &upload->object, -1, upload) != TMS_OK)
 	{
 		uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
 		upload_end(uploader, upload);

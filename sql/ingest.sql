@@ -181,6 +181,14 @@ SELECT tableoid::regclass = ('tms.capture_' || to_char(now(), 'YYYYMMDD'))::regc
 SELECT * FROM tms.ingest(ingest_test.header('{"ledger": "12345678-0000-4000-8000-000000000002", "last_seq": 0,
 	"status": {"cached": 7}}'), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 SELECT at = now() AS now, status FROM tms.device_status WHERE device_id = tms.device_id('ingest-1');
+
+-- A device without a cleaning period, which only somebody who takes the constraint away can make: NULL is answered.
+SAVEPOINT no_period;
+ALTER TABLE tms.device ALTER cleaning_period DROP NOT NULL;
+UPDATE tms.device SET cleaning_period = NULL;
+SELECT cleaning_period IS NULL AS null_period FROM tms.ingest(ingest_test.header('{"ledger": "12345678-0000-4000-8000-000000000002",
+	"last_seq": 0}'), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+ROLLBACK TO no_period;
 DELETE FROM tms.upload_request;
 INSERT INTO tms.upload_request (id, device_id, since, until) VALUES
 	(101, tms.device_id('ingest-2'), '2026-01-01', '2026-01-02'), (102, tms.device_id('ingest-1'), '2026-02-01 08:00+08', '2026-02-02 00:00:00.25+00'),

@@ -282,14 +282,15 @@ static Datum answer_row(FunctionCallInfo fcinfo, const Ingest *ingest)
 {
 	const TmsIngestDevice *device = &ingest->device;
 	Datum values[4] = {0};
-	bool nulls[4] = {false, ingest->fork_from == 0, false, device->request_id == 0};
+	bool nulls[4] = {false, ingest->fork_from == 0, !device->has_cleaning_period, device->request_id == 0};
 	TupleDesc desc;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "tms.ingest must return a row");
 	values[0] = Int64GetDatum(ingest->answer);
 	values[1] = Int64GetDatum(ingest->fork_from);
-	values[2] = IntervalPGetDatum(&device->cleaning_period);
+	if (device->has_cleaning_period)
+		values[2] = IntervalPGetDatum(&device->cleaning_period);
 	if (!nulls[3])
 		values[3] = request_json(device);
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));

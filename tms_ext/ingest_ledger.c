@@ -101,6 +101,7 @@ void tms_ingest_authenticate(const TmsIngestHeader *header, TmsIngestDevice *dev
 	Datum values[] = {CStringGetTextDatum(header->device), Int64GetDatum(header->request_seen)};
 	bool found = tms_ingest_execute(&find_device, values, NULL) == 1;
 	bytea *token_hash = NULL;
+	Datum period;
 	bool is_null;
 
 	if (found)
@@ -116,7 +117,10 @@ void tms_ingest_authenticate(const TmsIngestHeader *header, TmsIngestDevice *dev
 						errmsg("device \"%s\" is disabled", header->device),
 						errhint("UPDATE tms.device SET enabled = true WHERE code = '%s';", header->device)));
 	device->device_id = DatumGetInt32(tms_ingest_result(0, 1, &is_null));
-	device->cleaning_period = *DatumGetIntervalP(tms_ingest_result(0, 3, &is_null));
+	period = tms_ingest_result(0, 3, &is_null);
+	device->has_cleaning_period = !is_null;
+	if (!is_null)
+		device->cleaning_period = *DatumGetIntervalP(period);
 	device->request_id = DatumGetInt64(tms_ingest_result(0, 5, &is_null));
 	device->request_since = DatumGetTimestampTz(tms_ingest_result(0, 6, &is_null));
 	device->request_until = DatumGetTimestampTz(tms_ingest_result(0, 7, &is_null));

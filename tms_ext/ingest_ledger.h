@@ -15,6 +15,7 @@
 typedef struct TmsIngestDevice
 {
 	int32 device_id;
+	bool has_cleaning_period; /* the column is NOT NULL; who took that away gets NULL answered, which agents refuse */
 	Interval cleaning_period;
 	int64 request_id; /* of the oldest upload request it has not seen; 0: none */
 	TimestampTz request_since;

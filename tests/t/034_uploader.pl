@@ -68,7 +68,8 @@ my $taken = post_all($agent, map { jpeg("capture $_", 30_000) } 1 .. 20);
 ok(backlog_is($agent, 0), 'all are uploaded');
 is_deeply(not_stored($agent, $taken, sub { $store->file(@_) }), [], 'and are in the image center, byte for byte');
 is($store->requests(qr/"PUT /), 20, 'with one PUT each');
-is($store->requests(qr/"HEAD .* 200 /), 20, 'and one HEAD each that found it');
+is($store->requests(qr/"GET .* 200 /), 20, 'and read back once each: nginx tells no digest');
+cmp_ok($store->requests(qr/"HEAD /), '<=', 8, 'which is asked for only until that is known');
 is($agent->status->{upload}{error}, undef, 'no error is told');
 
 $store->stop;
@@ -154,7 +155,7 @@ sub answer
 	my $file = $file_of->($key);
 	return [ 401, {}, '' ]
 	  if ($request->{headers}{authorization} // '') ne 'Basic ' . encode_base64('agent:s3cret-word', '');
-	if ($request->{method} eq 'HEAD')
+	if ($request->{method} eq 'HEAD' || $request->{method} eq 'GET')
 	{
 		return [ 404, {}, 'no such object' ] unless -e $file;
 		my $bytes = read_file($file);
@@ -169,6 +170,7 @@ sub answer
 		html => '<html>Please log in</html>',
 		short => substr($bytes, 0, 1000),
 		other => scalar reverse($bytes),
+		silent => substr($bytes, 0, -500) . reverse(substr($bytes, -500)),
 	);
 	write_file($file, $kept{$mode} // $bytes) unless $mode eq 'nothing';
 	return [ 201, {}, $mode eq 'html' ? $kept{html} : '' ];
@@ -225,6 +227,28 @@ ok(backlog_is($agent, 0), 'once the store is healed, all are uploaded');
 is_deeply(not_stored($agent, { %all, %$among }, $file_of), [], 'byte for byte');
 is($elsewhere->requests, 0, 'no redirect was followed, no proxy asked');
 is(logged($agent, qr/s3cret-word|token-of/), 0, 'no secret is in the log');
+
+# --- a store that tells no digest is read back; with verify = length the size is enough ---
+{
+	unlink $healed;
+	my %image_center = (username => 'agent', password_file => "$tmp/password");
+	my $by_digest = new_agent('up-4', $stub->url . '/captures', %image_center)->start;
+	my ($path) = keys %{ post_all($by_digest, jpeg('mode:silent', 20_000)) };
+	ok(poll_until(sub { logged($by_digest, qr/path=\Q$path\E reason="GET: the store has other bytes"/) }, 'the log'),
+		'other bytes of the right size are noticed');
+	is($by_digest->status->{upload}{backlog}, 1, 'and not taken for uploaded');
+	write_file($healed, '');
+	ok(backlog_is($by_digest, 0), 'healed, it is uploaded');
+	stops_at_once($by_digest, 'read back');
+	unlink $healed;
+	my $by_length = new_agent('up-5', $stub->url . '/captures', %image_center, verify => 'length')->start;
+	my $requests = $stub->requests(qr/^GET /);
+	post_all($by_length, jpeg('mode:silent', 20_000));
+	ok(backlog_is($by_length, 0), 'with verify = length its size is enough');
+	is($stub->requests(qr/^GET /), $requests, 'and nothing is read back');
+	stops_at_once($by_length, 'by length');
+	write_file($healed, '');
+}
 
 # --- a store that only refuses is asked by one request at a time ---
 unlink $healed;

@@ -105,6 +105,7 @@ static void defaults(void **state)
 	assert_int_equal(config->min_free_percent, 5);
 	assert_string_equal(config->cache_listen, "0.0.0.0:8440");
 	assert_string_equal(config->store, "http");
+	assert_string_equal(config->verify, "digest");
 	assert_string_equal(config->intake_listen, "");
 	assert_string_equal(config->intake_token, "");
 	assert_string_equal(config->password, "");
@@ -255,6 +256,7 @@ static const Mistake mistakes[] = {
 	 "error=\"a URL holds no name and password: use username and password_file\""},
 	{"[image_center]\nstore = s3\n",
 	 "line=2 key=\"image_center.store\" error=\"\\\"s3\\\" is not supported by this version\""},
+	{"[image_center]\nverify = hope\n", "error=\"\\\"hope\\\" is no way to verify an upload; use digest or length\""},
 	{"[image_center]\nstore = tape\n", "error=\"\\\"tape\\\" is no kind of store; use http\""},
 	{"[image_center]\nregion = us-east-1\n", "line=2 key=\"image_center.region\" error=\"unknown key\""},
 	{"[image_center]\nconcurrency = 129\n", "error=\"\\\"129\\\" is outside 1 to 128\""},
