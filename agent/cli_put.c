@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "charset.h"
 #include "cli.h"
 #include "cli_http.h"
 #include "config.h"
@@ -50,7 +51,22 @@ static bool check_fields(const CliOptions *options, Record *record)
 	return true;
 }
 
-static bool make_target(const CliOptions *options, char *target)
+/* Adds a name or value to a target, in the character set that the agent reads it in; false when it has no place there. */
+static bool add_escaped(const char *charset, const char *text, size_t text_len, char *target, size_t *len)
+{
+	char *converted;
+	size_t converted_len;
+	bool done;
+
+	if (charset_convert(CHARSET_UTF8, charset, text, text_len, &converted, &converted_len) != TMS_OK)
+		return false;
+	done = cli_http_escape(converted, converted_len, target + *len, TARGET_SIZE - *len - 2);
+	free(converted);
+	*len += strlen(target + *len);
+	return done;
+}
+
+static bool make_target(const Config *config, const CliOptions *options, char *target)
 {
 	size_t len = (size_t) snprintf(target, TARGET_SIZE, "/v1/captures");
 
@@ -59,13 +75,11 @@ static bool make_target(const CliOptions *options, char *target)
 		const char *field = options->fields[i], *equals = strchr(field, '=');
 
 		target[len++] = i == 0 ? '?' : '&';
-		if (!cli_http_escape(field, (size_t) (equals - field), target + len, TARGET_SIZE - len - 2))
+		if (!add_escaped(config->charset, field, (size_t) (equals - field), target, &len))
 			return false;
-		len += strlen(target + len);
 		target[len++] = '=';
-		if (!cli_http_escape(equals + 1, strlen(equals + 1), target + len, TARGET_SIZE - len - 2))
+		if (!add_escaped(config->charset, equals + 1, strlen(equals + 1), target, &len))
 			return false;
-		len += strlen(target + len);
 	}
 	return true;
 }
@@ -173,19 +187,34 @@ static bool spool_file(const char *folder, const char *name, int from, const cha
 	return done;
 }
 
+/* Writes the record beside a photograph that is not there yet, as the agent will read it. */
+static bool spool_record(const Config *config, const Record *record, const char *side)
+{
+	char json[RECORD_JSON_SIZE], *text;
+	size_t len;
+	bool done;
+
+	errno = EILSEQ;
+	if (record_to_json(record, json, sizeof json) != TMS_OK ||
+		charset_convert(CHARSET_UTF8, config->charset, json, strlen(json), &text, &len) != TMS_OK)
+		return false;
+	done = spool_file(config->spool_dir, side, -1, text, (int64_t) len);
+	free(text);
+	return done;
+}
+
 static int spool_one(const Config *config, const CliOptions *options, const Record *record, const char *file, int fd,
 					 int64_t bytes)
 {
 	static int serial;
-	char name[128], side[140], json[RECORD_JSON_SIZE];
+	char name[128], side[140];
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(name, sizeof name, "put-%lld-%09ld-%d-%d.jpg", (long long) now.tv_sec, now.tv_nsec, (int) getpid(),
 			 serial++);
 	snprintf(side, sizeof side, "%.*s.json", (int) (strlen(name) - 4), name);
-	if (options->field_count > 0 && (record_to_json(record, json, sizeof json) != TMS_OK ||
-									 !spool_file(config->spool_dir, side, -1, json, (int64_t) strlen(json))))
+	if (options->field_count > 0 && !spool_record(config, record, side))
 		return refuse(file, strerror(errno));
 	if (!spool_file(config->spool_dir, name, fd, NULL, bytes))
 		return refuse(file, strerror(errno));
@@ -207,8 +236,8 @@ int cli_put(const CliOptions *options)
 		return CLI_USAGE;
 	if (!check_fields(options, &record))
 		code = CLI_USAGE;
-	else if (!make_target(options, target))
-		code = refuse("--field", "the fields are too long");
+	else if (!make_target(config, options, target))
+		code = refuse("--field", "the fields are too long, or not to be written in the agent's charset");
 	else if (*config->intake_listen == '\0' && *config->spool_dir == '\0')
 		code = refuse(options->config, "[intake] has neither listen nor spool_dir");
 	else

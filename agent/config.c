@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "charset.h"
 #include "config.h"
 #include "config_file.h"
 #include "config_value.h"
@@ -30,6 +31,7 @@ const ConfigKey config_keys[] = {
 	{"intake", "token_file", CONFIG_SECRET_FILE, "", false, FIELD(intake_token_file),
 	 .secret_offset = offsetof(Config, intake_token)},
 	{"intake", "max_image_bytes", CONFIG_SIZE, "32MB", false, 1024, TMS_IMAGE_BYTES_MAX, FIELD(max_image_bytes)},
+	{"intake", "charset", CONFIG_CHARSET, CHARSET_UTF8, false, FIELD(charset)},
 
 	{"path_center", "conninfo", CONFIG_CONNINFO, "", true, FIELD(conninfo)},
 	{"path_center", "batch", CONFIG_INT, "500", false, 1, 10000, FIELD(batch)},

@@ -26,6 +26,7 @@ typedef struct Config
 	char *intake_token_file;
 	char *intake_token; /* secret, or "" */
 	int64_t max_image_bytes;
+	char *charset; /* of record texts, as iconv calls it */
 	/* [path_center] */
 	char *conninfo; /* may hold a password: never logged */
 	int batch;
@@ -62,6 +63,7 @@ typedef enum ConfigKind
 	CONFIG_URL, /* char *, http or https */
 	CONFIG_STORE, /* char *, a kind of image center */
 	CONFIG_VERIFY, /* char *, "digest" or "length" */
+	CONFIG_CHARSET, /* char *, a character set that iconv knows */
 	CONFIG_INT, /* int */
 	CONFIG_PERCENT, /* int */
 	CONFIG_DURATION, /* int64_t, microseconds */

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "charset.h"
 #include "config_value.h"
 
 #define SECRET_MAX 4096
@@ -251,14 +252,26 @@ static bool set_verify(Config *config, const ConfigKey *key, const char *text, c
 	return false;
 }
 
+/* UTF-8 has one spelling here, so that it is known for what needs no conversion. */
+static bool set_charset(Config *config, const ConfigKey *key, const char *text, char *why)
+{
+	if (*text == '\0' || strcasecmp(text, "UTF-8") == 0 || strcasecmp(text, "UTF8") == 0)
+		text = CHARSET_UTF8;
+	if (charset_known(text))
+		return set_any_text(config, key, text, why);
+	snprintf(why, CONFIG_WHY_SIZE, "\"%.80s\" is no character set that iconv knows; iconv -l lists them", text);
+	return false;
+}
+
 typedef bool SetValue(Config *config, const ConfigKey *key, const char *text, char *why);
 
 static SetValue *const setters[CONFIG_KIND_COUNT] = {
-	[CONFIG_TEXT] = set_any_text, [CONFIG_CONNINFO] = set_any_text, [CONFIG_DEVICE] = set_device,
-	[CONFIG_FOLDER] = set_folder, [CONFIG_FILE] = set_file,         [CONFIG_SECRET_FILE] = set_secret_file,
-	[CONFIG_LISTEN] = set_listen, [CONFIG_URL] = set_url,           [CONFIG_STORE] = set_store,
-	[CONFIG_INT] = set_number,    [CONFIG_PERCENT] = set_number,    [CONFIG_DURATION] = set_number,
-	[CONFIG_SIZE] = set_number,   [CONFIG_RATE] = set_rate,         [CONFIG_VERIFY] = set_verify,
+	[CONFIG_TEXT] = set_any_text,   [CONFIG_CONNINFO] = set_any_text, [CONFIG_DEVICE] = set_device,
+	[CONFIG_FOLDER] = set_folder,   [CONFIG_FILE] = set_file,         [CONFIG_SECRET_FILE] = set_secret_file,
+	[CONFIG_LISTEN] = set_listen,   [CONFIG_URL] = set_url,           [CONFIG_STORE] = set_store,
+	[CONFIG_INT] = set_number,      [CONFIG_PERCENT] = set_number,    [CONFIG_DURATION] = set_number,
+	[CONFIG_SIZE] = set_number,     [CONFIG_RATE] = set_rate,         [CONFIG_VERIFY] = set_verify,
+	[CONFIG_CHARSET] = set_charset,
 };
 
 bool config_value_set(Config *config, const ConfigKey *key, const char *text, char why[CONFIG_WHY_SIZE])

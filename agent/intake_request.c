@@ -9,6 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "charset.h"
 #include "clock.h"
 #include "intake.h"
 #include "intake_request.h"
@@ -66,7 +67,8 @@ static void set_field(IntakeRequest *request, const char *name, const char *valu
 {
 	if (request->status != TMS_OK)
 		return;
-	request->status = record_set(&request->record, name, value, len, request->error);
+	request->status =
+		charset_record_set(request->context->config->charset, &request->record, name, value, len, request->error);
 	request->malformed = request->status == TMS_INVALID;
 }
 

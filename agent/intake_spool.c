@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "charset.h"
 #include "clock.h"
 #include "intake.h"
 #include "log.h"
@@ -110,7 +111,7 @@ static TmsStatus read_record(const Spool *spool, const char *side, Record *recor
 		snprintf(error, RECORD_ERROR_SIZE, "the side file cannot be read, or is longer than %d bytes", SIDE_FILE_MAX);
 		return TMS_INVALID;
 	}
-	status = record_from_json(record, text, len, error);
+	status = charset_record_from_json(spool->context->config->charset, record, text, len, error);
 	free(text);
 	return status;
 }

@@ -20,7 +20,7 @@
 
 #define ROUNDS_MAX 100000 /* of the server's loop without an answer: it hangs */
 
-static Config config = {.max_image_bytes = 100000};
+static Config config = {.max_image_bytes = 100000, .charset = "UTF-8"};
 static ServiceContext context = {.config = &config};
 static struct MHD_Daemon *server;
 static char folder[] = "/tmp/tms_fuzz_XXXXXX";

@@ -139,6 +139,7 @@ static void given_values(void **state)
 							   "listen = [::1]:8441\n"
 							   "token_file = ~/token\n"
 							   "max_image_bytes = 512kB\n"
+							   "charset = GBK\n"
 							   "[cache]\n"
 							   "listen =\n"
 							   "min_free = 0%\n"
@@ -165,6 +166,7 @@ static void given_values(void **state)
 	assert_string_equal(config->intake_token, "tok-en");
 	assert_string_equal(config->password, "tok-en");
 	assert_int_equal(config->max_image_bytes, 512 * 1024);
+	assert_string_equal(config->charset, "GBK");
 	assert_string_equal(config->cache_listen, "");
 	assert_int_equal(config->min_free_percent, 0);
 	config_free(config);
@@ -196,7 +198,8 @@ static const Mistake mistakes[] = {
 	{LEAST "[weather]\nrain = 1\n", "line=11 section=\"weather\" error=\"unknown section\""},
 	{LEAST "lisen = 127.0.0.1:1\n", "line=11 key=\"intake.lisen\" error=\"unknown key; did you mean \\\"listen\\\"?\""},
 	{LEAST "batch = 1\n", "line=11 key=\"intake.batch\" error=\"unknown key; it belongs to [path_center]\""},
-	{LEAST "charset = GBK\n", "line=11 key=\"intake.charset\" error=\"unknown key\""},
+	{LEAST "charset = Klingon\n", "line=11 key=\"intake.charset\" error=\"\\\"Klingon\\\" is no character set that "
+								  "iconv knows; iconv -l lists them\""},
 	{LEAST "spool_dir = ~/x\n", "line=11 key=\"intake.spool_dir\" error=\"given twice, first in line 10\""},
 	{LEAST "what is this\n", "line=11 error=\"neither [section] nor key = value\""},
 	{LEAST "[cache\n", "line=11 error=\"a section is written [name]\""},
