@@ -63,7 +63,9 @@ static int64 still_wanted(const TmsLookAhead *look_ahead)
 	int64 by_plan = PG_INT64_MAX;
 	int64 by_run = PG_INT64_MAX;
 
-	if (look_ahead->expected > 0)
+	if (look_ahead->expected == TMS_LOOK_AHEAD_ALL)
+		return PG_INT64_MAX;
+	if (look_ahead->expected != TMS_LOOK_AHEAD_BY_RUN)
 		by_plan = look_ahead->expected - look_ahead->taken;
 	if (current_run.rows > 0)
 		by_run = (int64) current_run.rows -

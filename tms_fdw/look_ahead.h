@@ -12,11 +12,14 @@
 
 #include "tms_fdw/option.h"
 
+#define TMS_LOOK_AHEAD_BY_RUN INT64CONST(0) /* as many as the run of the executor is to return */
+#define TMS_LOOK_AHEAD_ALL    INT64CONST(-1) /* all there are, whatever that run returns */
+
 /* Of one scan or call. Everything belongs to the functions below, but rows and bytes may be read. */
 typedef struct TmsLookAhead
 {
 	const TmsServerOptions *options;
-	int64 expected; /* images that will be taken, as far as is known beforehand; 0: all there are */
+	int64 expected; /* images that will be taken, as far as is known beforehand, or one of the two below */
 	int64 taken;
 	uint64 run; /* the run of the executor that took the last one */
 	int64 taken_before_run;

@@ -21,7 +21,7 @@ typedef enum TmsPlanItem
 	TMS_PLAN_SOURCES, /* integer list: per attribute, where its value comes from, see below */
 	TMS_PLAN_KEYS, /* integer list: per TmsKey, its column in the path query's result; 0: not there */
 	TMS_PLAN_PARAMS, /* integer: how many parameters */
-	TMS_PLAN_EXPECTED, /* integer: after how many rows the plan is expected to stop asking for more; 0: never */
+	TMS_PLAN_EXPECTED, /* integer: after how many rows the plan may stop asking for more; 0: not before the last */
 } TmsPlanItem;
 
 /* A source greater than 0 is a column of the path query's result, less than 0 a negated TmsColumnKind, 0 not wanted. */

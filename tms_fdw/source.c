@@ -89,3 +89,16 @@ const char *tms_source_request(TmsOrigin source, const TmsServerOptions *options
 	request->allow_loopback = true;
 	return why;
 }
+
+char *tms_source_public_url(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices, int32 device_id,
+							const char *path, int64 expires, const char **why)
+{
+	const TmsDevice *device = tms_device_get(devices, device_id);
+
+	if (source == TMS_ORIGIN_FRONT_END)
+		return signed_url(options, device, path, expires, why);
+	if (options->username == NULL && options->bearer_token == NULL)
+		return object_url(options, device, path, why);
+	*why = "asks for credentials, which a URL cannot carry";
+	return NULL;
+}

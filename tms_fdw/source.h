@@ -26,4 +26,11 @@ extern int tms_source_order(const TmsServerOptions *options, TmsDeviceCache *dev
 extern const char *tms_source_request(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices,
 									  int32 device_id, const char *path, TmsFetchRequest *request);
 
+/*
+ * The URL under which anybody can load an image from one source until `expires` (seconds since 1970) without further
+ * credentials; palloc'd. NULL, and *why in static memory, when there is none. path is not NULL.
+ */
+extern char *tms_source_public_url(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices,
+								   int32 device_id, const char *path, int64 expires, const char **why);
+
 #endif
