@@ -17,7 +17,9 @@
 #include <unistd.h>
 
 #include "cache_folder.h"
+#include "clock.h"
 #include "log.h"
+#include "metrics.h"
 
 #define NAME_SIZE 48
 
@@ -123,14 +125,18 @@ TmsStatus cache_note(CacheWriter *writer, const char *json)
 
 TmsStatus cache_finish(CacheWriter *writer, int64_t *bytes, uint8_t sha256[TMS_SHA256_SIZE])
 {
+	int64_t begun;
+
 	if (!tms_sha256_final(writer->digest, sha256))
 		return TMS_MEMORY;
 	*bytes = writer->bytes;
 	if (writer->allocated > writer->bytes && ftruncate(writer->fd, writer->bytes) != 0)
 		return cache_failed("truncate", writer->name);
 	/* fsync, not fdatasync: the note in the extended attribute is not needed to read the data, but it is needed. */
+	begun = clock_steady();
 	if (fsync(writer->fd) != 0)
 		return cache_failed("fsync", writer->name);
+	metrics_time(METRIC_FSYNC, clock_steady() - begun);
 	return TMS_OK;
 }
 

@@ -141,7 +141,7 @@ static TmsStatus run_loop(Agent *agent, int signals)
 		struct signalfd_siginfo got;
 
 		/* A ledger that does not answer any more gets no sign of life: systemd starts anew. */
-		if (status_sample(agent->ledger) && status_file_write(&agent->context))
+		if (status_sample(&agent->context) && status_file_write(&agent->context))
 			notify_send("WATCHDOG=1");
 		if (poll(&wait, 1, tick) <= 0)
 			continue;
@@ -169,6 +169,7 @@ static TmsStatus run_agent(Agent *agent, int signals)
 	status = ledger_open(agent->cache, agent->config->data_dir, agent->config->device, machine_id, &agent->ledger);
 	if (status == TMS_OK)
 	{
+		status_file_restore(agent->config->data_dir);
 		status = start_services(agent, agent->config);
 		if (status == TMS_OK)
 		{

@@ -76,27 +76,38 @@ static int64_t number_of(const json_t *object, const char *name)
 	return json_integer_value(json_object_get(object, name));
 }
 
-/* "3 min", of a time text; "" when it has none. */
-static const char *age_of(const char *at, char *out, size_t size)
+/* "3 min" */
+static const char *span_of(int64_t micros, char *out, size_t size)
 {
 	static const struct
 	{
 		int64_t seconds;
 		const char *name;
 	} units[] = {{86400, "days"}, {3600, "h"}, {60, "min"}, {1, "s"}};
-	int64_t time, age;
+	int64_t span = micros / CLOCK_SECOND;
+	int i = 0;
+
+	while (i < 3 && span < 2 * units[i].seconds)
+		i++;
+	snprintf(out, size, "%" PRId64 " %s", span < 0 ? 0 : span / units[i].seconds, units[i].name);
+	return out;
+}
+
+/* How long a time text lies back, or ahead; "" when it is none. */
+static const char *age_of(const char *at, char *out, size_t size)
+{
+	int64_t time;
 
 	out[0] = '\0';
-	if (!tms_time_parse(at, strlen(at), &time))
-		return out;
-	age = (clock_now() - time) / CLOCK_SECOND;
-	for (size_t i = 0; i < sizeof units / sizeof units[0] && age >= 0; i++)
-		if (age >= 2 * units[i].seconds || units[i].seconds == 1)
-		{
-			snprintf(out, size, "%" PRId64 " %s", age / units[i].seconds, units[i].name);
-			break;
-		}
-	return out;
+	return tms_time_parse(at, strlen(at), &time) ? span_of(clock_now() - time, out, size) : out;
+}
+
+static const char *ahead_of(const char *at, char *out, size_t size)
+{
+	int64_t time;
+
+	out[0] = '\0';
+	return tms_time_parse(at, strlen(at), &time) ? span_of(time - clock_now(), out, size) : out;
 }
 
 /* "1.5 GB" */
@@ -118,11 +129,15 @@ static void print_destination(const char *title, const json_t *part)
 	char age[32];
 	int64_t backlog = number_of(part, "backlog");
 
+	int64_t requested = number_of(part, "requested");
+
 	printf("%-14s", title);
 	if (backlog == 0)
 		printf("nothing waits");
 	else
 		printf("%" PRId64 " waiting, the oldest for %s", backlog, age_of(oldest, age, sizeof age));
+	if (requested > 0)
+		printf(", %" PRId64 "%s of them sent again by request", requested, requested >= 100000 ? " or more" : "");
 	if (*error)
 		printf("; error: %s", error);
 	putchar('\n');
@@ -133,7 +148,7 @@ static void print_cache(const json_t *status)
 	const json_t *rate = json_object_get(status, "intake_per_hour");
 	int64_t free_bytes = number_of(status, "free_bytes"), total = number_of(status, "total_bytes");
 	const char *until = text_of(status, "safe_until");
-	char held[32], free_text[32], total_text[32];
+	char held[32], free_text[32], total_text[32], left[32];
 
 	printf("%-14s%" PRId64 " photographs, %s\n", "cache", number_of(status, "cached"),
 		   size_of(number_of(status, "cached_bytes"), held, sizeof held));
@@ -143,7 +158,12 @@ static void print_cache(const json_t *status)
 	if (json_is_integer(rate))
 		printf("%-14s%" PRId64 " an hour\n", "intake", (int64_t) json_integer_value(rate));
 	if (*until)
-		printf("%-14s%s, if the image center is away until then\n", "room until", until);
+		printf("%-14s%s (in %s), if the image center stays away\n", "safe until", until,
+			   ahead_of(until, left, sizeof left));
+	else
+		printf("%-14s%s\n", "safe until",
+			   json_integer_value(rate) > 0 ? "more than ten years ahead, if the image center stays away"
+											: "not known: nothing comes in");
 	if (number_of(status, "set_aside") > 0)
 		printf("%-14s%" PRId64 " photographs cannot be uploaded or are damaged: see the log\n", "set aside",
 			   number_of(status, "set_aside"));
@@ -164,6 +184,19 @@ static void print_parts(const json_t *parts)
 		printf("%-14s %10" PRId64 " %10" PRId64 "  %-27s  %s\n", name, number_of(part, "ok"), number_of(part, "errors"),
 			   *last ? last : "-", *error ? error : "-");
 	}
+}
+
+static void print_errors(const json_t *errors)
+{
+	size_t i;
+	json_t *one;
+
+	if (json_array_size(errors) == 0)
+		return;
+	printf("\n%-27s  %6s  %-14s %s\n", "last errors", "times", "part", "error");
+	json_array_foreach ((json_t *) errors, i, one)
+		printf("%-27s  %6" PRId64 "  %-14s %s\n", text_of(one, "last_at"), number_of(one, "count"),
+			   text_of(one, "part"), text_of(one, "error"));
 }
 
 static void print_ledgers(const json_t *ledgers)
@@ -206,6 +239,7 @@ static void print_table(const Config *config, const Answer *answer)
 	print_destination("path center", json_object_get(status, "register"));
 	print_cache(status);
 	print_parts(json_object_get(status, "parts"));
+	print_errors(json_object_get(status, "errors"));
 	print_ledgers(json_object_get(status, "ledgers"));
 }
 

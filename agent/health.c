@@ -1,15 +1,18 @@
 /*
- * The board of the services' health: a report a part, all behind `lock`.
+ * The board of the services' health: a report a part and the last errors of all, behind `lock`.
  */
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "clock.h"
 #include "health.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static HealthReport reports[HEALTH_PART_COUNT]; /* by lock */
+static HealthReport reports[HEALTH_PART_COUNT]; /* by lock, as the errors: the one that came last first */
+static HealthError errors[HEALTH_ERRORS];
+static int error_count;
 
 static const char *const part_names[HEALTH_PART_COUNT] = {
 	[HEALTH_INTAKE] = "intake",           [HEALTH_IMAGE_CENTER] = "image_center",
@@ -26,6 +29,29 @@ void health_ok(HealthPart part)
 	pthread_mutex_unlock(&lock);
 }
 
+/* Brings an error to the front: counted again, or in the place of the one that is longest ago. */
+static void remember(HealthPart part, const HealthReport *report)
+{
+	HealthError error = {.part = part, .first_at = report->last_error};
+	int i = 0;
+
+	while (i < error_count && (errors[i].part != part || strcmp(errors[i].error, report->error) != 0))
+		i++;
+	if (i < error_count)
+		error = errors[i];
+	else
+	{
+		memcpy(error.error, report->error, sizeof error.error);
+		if (error_count < HEALTH_ERRORS)
+			error_count++;
+		i = error_count - 1;
+	}
+	error.count++;
+	error.last_at = report->last_error;
+	memmove(&errors[1], &errors[0], sizeof errors[0] * (size_t) i);
+	errors[0] = error;
+}
+
 void health_error(HealthPart part, const char *format, ...)
 {
 	HealthReport *report = &reports[part];
@@ -37,6 +63,7 @@ void health_error(HealthPart part, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(report->error, sizeof report->error, format, args);
 	va_end(args);
+	remember(part, report);
 	pthread_mutex_unlock(&lock);
 }
 
@@ -48,6 +75,17 @@ HealthReport health_get(HealthPart part)
 	copy = reports[part];
 	pthread_mutex_unlock(&lock);
 	return copy;
+}
+
+int health_errors(HealthError out[HEALTH_ERRORS])
+{
+	int count;
+
+	pthread_mutex_lock(&lock);
+	count = error_count;
+	memcpy(out, errors, sizeof errors);
+	pthread_mutex_unlock(&lock);
+	return count;
 }
 
 const char *health_part_name(HealthPart part)

@@ -28,6 +28,18 @@ typedef struct HealthReport
 	char error[200]; /* of the last error; "" when there was none since the last success */
 } HealthReport;
 
+/* An error that is remembered beyond the next success; the same one again only counts. */
+typedef struct HealthError
+{
+	HealthPart part;
+	int64_t count;
+	int64_t first_at; /* microseconds since 1970 */
+	int64_t last_at;
+	char error[200];
+} HealthError;
+
+#define HEALTH_ERRORS 8 /* so many are remembered, since the start of the process */
+
 /* Something worked: clears the current error. */
 extern void health_ok(HealthPart part);
 
@@ -36,6 +48,9 @@ extern void health_error(HealthPart part, const char *format, ...) __attribute__
 
 /* A copy of one part's figures. */
 extern HealthReport health_get(HealthPart part);
+
+/* Copies the remembered errors, the one that came last first; returns how many. */
+extern int health_errors(HealthError out[HEALTH_ERRORS]);
 
 /* "intake", "image_center", "path_center", "cache_server", "cleaner". */
 extern const char *health_part_name(HealthPart part);

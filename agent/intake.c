@@ -11,6 +11,7 @@
 #include "health.h"
 #include "intake.h"
 #include "log.h"
+#include "metrics.h"
 
 struct Intake
 {
@@ -131,6 +132,7 @@ static TmsStatus append(Intake *intake, const char *key, LedgerEntry *entry)
 TmsStatus intake_finish(Intake *intake, const Record *record, const char *key, LedgerEntry *entry,
 						char error[RECORD_ERROR_SIZE])
 {
+	int64_t begun = clock_steady();
 	TmsStatus status;
 
 	memset(entry, 0, sizeof *entry);
@@ -140,6 +142,12 @@ TmsStatus intake_finish(Intake *intake, const Record *record, const char *key, L
 		return status;
 	if (status == TMS_OK)
 		status = append(intake, key, entry);
+	if (status == TMS_OK)
+	{
+		metrics_add(METRIC_CAPTURES_TAKEN, 1);
+		metrics_add(METRIC_BYTES_TAKEN, entry->bytes);
+		metrics_time(METRIC_INTAKE, clock_steady() - begun);
+	}
 	if (status == TMS_OK || status == TMS_EXISTS)
 		health_ok(HEALTH_INTAKE);
 	else

@@ -19,6 +19,8 @@
 #include "intake_request.h"
 #include "listen.h"
 #include "log.h"
+#include "metrics.h"
+#include "metrics_text.h"
 #include "service.h"
 #include "status.h"
 
@@ -73,6 +75,7 @@ static enum MHD_Result send_body(struct MHD_Connection *connection, unsigned sta
 	if (header)
 		MHD_add_response_header(response, header, value);
 	result = MHD_queue_response(connection, status, response);
+	metrics_count_answer(status);
 	MHD_destroy_response(response);
 	return result;
 }
@@ -134,6 +137,15 @@ static enum MHD_Result answer_status(IntakeHttp *server, struct MHD_Connection *
 	return send_body(connection, MHD_HTTP_OK, "application/json", text, NULL, NULL);
 }
 
+static enum MHD_Result answer_metrics(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)
+{
+	char *text = metrics_text(server->context);
+
+	if (!text)
+		return send_error(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "the ledger cannot be read", NULL, NULL);
+	return send_body(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text, NULL, NULL);
+}
+
 static enum MHD_Result answer_healthz(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)
 {
 	return send_body(connection, MHD_HTTP_OK, "text/plain; charset=utf-8", strdup("ok\n"), NULL, NULL);
@@ -142,6 +154,7 @@ static enum MHD_Result answer_healthz(IntakeHttp *server, struct MHD_Connection 
 static const Route routes[] = {
 	{"POST", "/v1/captures", true, begin_capture, answer_capture},
 	{"GET", "/v1/status", true, NULL, answer_status},
+	{"GET", "/metrics", true, NULL, answer_metrics},
 	{"GET", "/healthz", false, NULL, answer_healthz},
 };
 
@@ -159,20 +172,32 @@ static const Route *find_route(const char *method, const char *path, const char 
 	return NULL;
 }
 
-/* Does the request show the token? Digests are compared, so the time taken tells nothing of it. */
+/* Are they the same? Digests are compared, so the time taken tells nothing of the token. */
+static bool same_token(const char *token, const char *shown)
+{
+	uint8_t theirs[TMS_SHA256_SIZE], ours[TMS_SHA256_SIZE];
+
+	return tms_sha256(shown, strlen(shown), theirs) && tms_sha256(token, strlen(token), ours) &&
+		   CRYPTO_memcmp(theirs, ours, TMS_SHA256_SIZE) == 0;
+}
+
+/* Does the request show the token: as a bearer token, or, from a browser, as the password of anybody? */
 static bool has_token(const char *token, struct MHD_Connection *connection)
 {
 	static const char scheme[] = "Bearer ";
 	const char *shown = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
-	uint8_t theirs[TMS_SHA256_SIZE], ours[TMS_SHA256_SIZE];
+	char *name, *password = NULL;
+	bool has;
 
 	if (!*token)
 		return true;
-	if (!shown || strncasecmp(shown, scheme, strlen(scheme)) != 0)
-		return false;
-	shown += strlen(scheme);
-	return tms_sha256(shown, strlen(shown), theirs) && tms_sha256(token, strlen(token), ours) &&
-		   CRYPTO_memcmp(theirs, ours, TMS_SHA256_SIZE) == 0;
+	if (shown && strncasecmp(shown, scheme, strlen(scheme)) == 0)
+		return same_token(token, shown + strlen(scheme));
+	name = MHD_basic_auth_get_username_password(connection, &password);
+	has = password && same_token(token, password);
+	MHD_free(name);
+	MHD_free(password);
+	return has;
 }
 
 /* Counts a request in, unless the agent is stopping. */
@@ -210,7 +235,7 @@ static enum MHD_Result begin(IntakeHttp *server, struct MHD_Connection *connecti
 		return send_error(connection, MHD_HTTP_NOT_FOUND, "no such resource", NULL, NULL);
 	if (route->guarded && !has_token(server->context->config->intake_token, connection))
 		return send_error(connection, MHD_HTTP_UNAUTHORIZED, "a valid token is needed",
-						  MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+						  MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer, Basic realm=\"tms-agent\", charset=\"UTF-8\"");
 	if (!enter(server))
 		return send_error(connection, MHD_HTTP_SERVICE_UNAVAILABLE, intake_failure(TMS_STOPPED), NULL, NULL);
 	exchange = calloc(1, sizeof *exchange);

@@ -55,6 +55,7 @@ typedef struct LedgerCounts
 	int64_t cached_bytes;
 	int64_t upload_backlog;
 	int64_t upload_oldest; /* taken_at of the oldest pending one; 0: none */
+	int64_t upload_requested; /* of upload_backlog: in the second queue; counted to 100,000 */
 	int64_t register_backlog;
 	int64_t register_oldest;
 	int64_t set_aside; /* never uploadable, or damaged: reported, not dropped */
@@ -170,6 +171,9 @@ extern TMS_CHECKED TmsStatus ledger_cleaned(Ledger *ledger, int64_t id);
 extern TMS_CHECKED TmsStatus ledger_trim(Ledger *ledger, int64_t before, int64_t *dropped);
 
 /* --- status --- */
+
+/* The newest entries of all ledgers, newest first. */
+extern TMS_CHECKED TmsStatus ledger_newest(Ledger *ledger, LedgerEntry *out, int max, int *count);
 
 /* Counters, from figures kept up to date by every write: no scan of the table. */
 extern TMS_CHECKED TmsStatus ledger_counts(Ledger *ledger, LedgerCounts *out);

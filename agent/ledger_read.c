@@ -138,6 +138,12 @@ TmsStatus ledger_read(Ledger *ledger, const TmsUuid *uuid, int64_t from_seq, Led
 		out, max, count);
 }
 
+TmsStatus ledger_newest(Ledger *ledger, LedgerEntry *out, int max, int *count)
+{
+	pthread_mutex_lock(&ledger->read_lock);
+	return take_entries(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_NEWEST, "i", (int64_t) max), out, max, count);
+}
+
 TmsStatus ledger_next_cleanable(Ledger *ledger, int64_t before, int64_t after_id, LedgerEntry *out, int max, int *count)
 {
 	int64_t after_taken_at = INT64_MIN;
@@ -243,6 +249,8 @@ TmsStatus ledger_counts(Ledger *ledger, LedgerCounts *out)
 		sqlite3_reset(counters);
 	if (status == TMS_OK)
 		status = oldest_upload(db, &out->upload_oldest);
+	if (status == TMS_OK)
+		status = ledger_db_int(db, ledger_db_bind(db, SQL_REQUESTED, ""), &out->upload_requested);
 	if (status == TMS_OK)
 		status = ledger_db_int(db, ledger_db_bind(db, SQL_REGISTER_BACKLOG, ""), &out->register_backlog);
 	if (status == TMS_OK)

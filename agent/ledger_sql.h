@@ -103,6 +103,7 @@ typedef enum LedgerSql
 	SQL_CAPTURE_BY_ID,
 	SQL_CAPTURE_NEXT_UPLOADS,
 	SQL_CAPTURE_READ,
+	SQL_CAPTURE_NEWEST,
 	SQL_CAPTURE_TAKEN_AT,
 	SQL_CAPTURE_NEXT_CLEANABLE,
 	SQL_CAPTURE_UPLOADED,
@@ -130,6 +131,7 @@ typedef enum LedgerSql
 	SQL_MOVED_PUT,
 	SQL_COUNTERS,
 	SQL_OLDEST_UPLOAD,
+	SQL_REQUESTED,
 	SQL_REGISTER_BACKLOG,
 	SQL_REGISTER_OLDEST,
 	SQL_VIOLATIONS,
@@ -181,6 +183,7 @@ static const char *const ledger_sql[SQL_COUNT] = {
 		"SELECT " ENTRY_COLUMNS " FROM capture c INDEXED BY capture_upload JOIN ledger l ON l.no = c.ledger"
 		" WHERE " SQL_PENDING " AND c.requested = ?1 AND c.id > ?2 ORDER BY c.id LIMIT ?3",
 	[SQL_CAPTURE_READ] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE l.uuid = ?1 AND c.seq >= ?2 ORDER BY c.seq LIMIT ?3",
+	[SQL_CAPTURE_NEWEST] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "ORDER BY c.id DESC LIMIT ?1",
 	[SQL_CAPTURE_TAKEN_AT] = "SELECT taken_at FROM capture WHERE id = ?1",
 	[SQL_CAPTURE_NEXT_CLEANABLE] =
 		"SELECT " ENTRY_COLUMNS " FROM capture c INDEXED BY capture_cleanable JOIN ledger l ON l.no = c.ledger"
@@ -223,6 +226,8 @@ static const char *const ledger_sql[SQL_COUNT] = {
 	[SQL_COUNTERS] = "SELECT cached, cached_bytes, pending, aside FROM counter",
 	[SQL_OLDEST_UPLOAD] = "SELECT taken_at FROM capture INDEXED BY capture_upload WHERE " SQL_PENDING
 						  " AND requested = ?1 ORDER BY id LIMIT 1",
+	[SQL_REQUESTED] = "SELECT count(*) FROM (SELECT 1 FROM capture INDEXED BY capture_upload WHERE " SQL_PENDING
+					  " AND requested = 1 LIMIT 100000)",
 	[SQL_REGISTER_BACKLOG] = "SELECT coalesce(sum(last_seq - confirmed), 0) FROM ledger",
 	[SQL_REGISTER_OLDEST] =
 		"SELECT coalesce(min((SELECT taken_at FROM capture WHERE ledger = l.no AND seq > l.confirmed"

@@ -19,6 +19,7 @@
 #include "clock.h"
 #include "health.h"
 #include "log.h"
+#include "metrics.h"
 #include "registrar_answer.h"
 #include "registrar_call.h"
 #include "registrar_link.h"
@@ -310,6 +311,7 @@ static TmsStatus report_ledger(Registrar *registrar, const LedgerInfo *info, Led
 	RegistrarAnswer answer;
 	RegistrarError error;
 	TmsStatus status;
+	int64_t begun;
 
 	plan.status = json;
 	status = registrar_call_make(&registrar->call, &registrar->context, info, &plan);
@@ -319,7 +321,10 @@ static TmsStatus report_ledger(Registrar *registrar, const LedgerInfo *info, Led
 		ledger_failed(state, &backoff_away, "the ledger could not be read");
 		return TMS_OK;
 	}
+	begun = clock_steady();
 	status = registrar_link_call(registrar->link, &registrar->call.ingest, fields, &error);
+	if (status == TMS_OK)
+		metrics_time(METRIC_INGEST, clock_steady() - begun);
 	if (status == TMS_AGAIN)
 		center_failed(registrar, &backoff_away, &error);
 	else if (status == TMS_INVALID)

@@ -1,11 +1,10 @@
 /*
- * The status object, and the rate of intake.
+ * The status object and the figures in it.
  *
- * The rate is the growth of all ledgers' last seq over the last hour, from samples in a ring; a fork moves entries from one
- * ledger to another and leaves the sum as it is. `lock` guards the ring.
+ * The rate behind safe_until is that of the last hour or of the last day, whichever is greater: a box looked at before the
+ * morning's traffic is not safe for longer than one looked at in it.
  */
 #include <jansson.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/timex.h>
@@ -13,23 +12,12 @@
 #include "../common/capture_record.h"
 #include "clock.h"
 #include "health.h"
-#include "log.h"
 #include "status.h"
+#include "status_history.h"
 
 #define LEDGERS_MAX 1024
-#define SAMPLES     61
 #define HOUR        (3600 * CLOCK_SECOND)
-#define SHORTEST    (60 * CLOCK_SECOND) /* a rate over less than this says nothing */
-
-typedef struct Sample
-{
-	int64_t at; /* monotonic, microseconds */
-	int64_t total; /* captures ever taken in */
-} Sample;
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static Sample samples[SAMPLES]; /* by lock; a ring, oldest first from `first` */
-static int first, sample_count; /* by lock */
+#define DAY         (24 * HOUR)
 
 static LedgerInfo *list_ledgers(Ledger *ledger, int *count)
 {
@@ -39,48 +27,6 @@ static LedgerInfo *list_ledgers(Ledger *ledger, int *count)
 		return ledgers;
 	free(ledgers);
 	return NULL;
-}
-
-bool status_sample(Ledger *ledger)
-{
-	int64_t now = clock_steady(), total = 0;
-	int count;
-	LedgerInfo *ledgers = list_ledgers(ledger, &count);
-
-	if (!ledgers)
-		return false;
-	for (int i = 0; i < count; i++)
-		total += ledgers[i].last_seq;
-	free(ledgers);
-
-	pthread_mutex_lock(&lock);
-	if (sample_count > 0 && now - samples[(first + sample_count - 1) % SAMPLES].at < SHORTEST)
-	{
-		pthread_mutex_unlock(&lock);
-		return true;
-	}
-	if (sample_count == SAMPLES)
-	{
-		first = (first + 1) % SAMPLES;
-		sample_count--;
-	}
-	samples[(first + sample_count) % SAMPLES] = (Sample){.at = now, .total = total};
-	sample_count++;
-	pthread_mutex_unlock(&lock);
-	return true;
-}
-
-/* Captures an hour from the oldest sample to `total` now; -1 when that is too short a time. */
-static double intake_rate(int64_t total)
-{
-	int64_t now = clock_steady();
-	double rate = -1;
-
-	pthread_mutex_lock(&lock);
-	if (sample_count > 0 && now - samples[first].at >= SHORTEST)
-		rate = (double) (total - samples[first].total) * (double) HOUR / (double) (now - samples[first].at);
-	pthread_mutex_unlock(&lock);
-	return rate < 0 && rate > -1 ? 0 : rate;
 }
 
 int64_t status_safe_until(const StatusSpace *space)
@@ -108,8 +54,7 @@ static json_t *json_time(int64_t at)
 	return at && tms_time_format(at, text) ? json_string(text) : json_null();
 }
 
-/* What the kernel says of the clock. */
-static const char *clock_state(void)
+const char *status_clock_state(void)
 {
 	struct timex state = {0};
 	int answer = adjtimex(&state);
@@ -164,66 +109,147 @@ static json_t *json_ledgers(const LedgerInfo *ledgers, int count)
 	return array;
 }
 
-/* What is known of the disk: space is filled in but for the rate. */
-static void add_space(json_t *status, const ServiceContext *context, const LedgerCounts *counts, double rate)
+static json_t *json_errors(void)
 {
-	int64_t free_bytes, total_bytes, backlog;
-	bool known = context->cache && cache_space(context->cache, &free_bytes, &total_bytes) == TMS_OK;
-	int64_t until = 0;
+	HealthError errors[HEALTH_ERRORS];
+	json_t *array = json_array();
+	int count = health_errors(errors);
 
-	if (known)
-	{
-		backlog = counts->upload_backlog > counts->register_backlog ? counts->upload_backlog : counts->register_backlog;
-		until = status_safe_until(&(StatusSpace){
-			.now = clock_now(),
-			.free_bytes = free_bytes,
-			.reserve_bytes = total_bytes / 100 * context->config->min_free_percent,
-			.cached = counts->cached,
-			.cached_bytes = counts->cached_bytes,
-			.unsafe = backlog + counts->set_aside,
-			.per_hour = rate,
-		});
-	}
-	json_object_set_new(status, "free_bytes", known ? json_integer(free_bytes) : json_null());
-	json_object_set_new(status, "total_bytes", known ? json_integer(total_bytes) : json_null());
-	json_object_set_new(status, "safe_until", json_time(until));
+	for (int i = 0; i < count; i++)
+		json_array_append_new(array,
+							  json_pack("{s:s, s:s, s:I, s:o, s:o}", "part", health_part_name(errors[i].part), "error",
+										errors[i].error, "count", (json_int_t) errors[i].count, "first_at",
+										json_time(errors[i].first_at), "last_at", json_time(errors[i].last_at)));
+	return array;
 }
 
-char *status_json(const ServiceContext *context, bool local)
+/* The present error of a part that is no destination. */
+static json_t *json_part_error(void)
 {
-	LedgerCounts counts;
+	static const HealthPart parts[] = {HEALTH_INTAKE, HEALTH_CACHE_SERVER, HEALTH_CLEANER};
+
+	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+	{
+		HealthReport report = health_get(parts[i]);
+
+		if (report.error[0])
+			return json_sprintf("%s: %s", health_part_name(parts[i]), report.error);
+	}
+	return json_null();
+}
+
+static json_t *json_known(int64_t number)
+{
+	return number < 0 ? json_null() : json_integer(number);
+}
+
+/* How long the disk lasts. */
+static void read_space(const ServiceContext *context, StatusFigures *figures)
+{
+	const LedgerCounts *counts = &figures->counts;
+	int64_t taken = status_history_taken();
+	double day = status_history_rate(taken, DAY);
+
+	figures->free_bytes = figures->total_bytes = -1;
+	figures->per_hour = status_history_rate(taken, HOUR);
+	figures->safe_until = 0;
+	if (!context->cache || cache_space(context->cache, &figures->free_bytes, &figures->total_bytes) != TMS_OK)
+	{
+		figures->free_bytes = figures->total_bytes = -1;
+		return;
+	}
+	figures->safe_until = status_safe_until(&(StatusSpace){
+		.now = figures->at,
+		.free_bytes = figures->free_bytes,
+		.reserve_bytes = figures->total_bytes / 100 * context->config->min_free_percent,
+		.cached = counts->cached,
+		.cached_bytes = counts->cached_bytes,
+		.unsafe =
+			(counts->upload_backlog > counts->register_backlog ? counts->upload_backlog : counts->register_backlog) +
+			counts->set_aside,
+		.per_hour = day > figures->per_hour ? day : figures->per_hour,
+	});
+}
+
+bool status_read(const ServiceContext *context, StatusFigures *out)
+{
+	out->at = clock_now();
+	if (ledger_counts(context->ledger, &out->counts) != TMS_OK)
+		return false;
+	read_space(context, out);
+	return true;
+}
+
+static StatusSample sample_of(const StatusFigures *figures)
+{
+	return (StatusSample){
+		.at = clock_steady(),
+		.taken = status_history_taken(),
+		.upload_backlog = figures->counts.upload_backlog,
+		.register_backlog = figures->counts.register_backlog,
+		.free_bytes = figures->free_bytes,
+	};
+}
+
+bool status_sample(const ServiceContext *context)
+{
+	StatusFigures figures;
+	StatusSample sample;
+
+	if (!status_read(context, &figures))
+		return false;
+	sample = sample_of(&figures);
+	status_history_add(&sample);
+	return true;
+}
+
+static void add_local(json_t *status, const ServiceContext *context, const StatusFigures *figures,
+					  const LedgerInfo *ledgers, int count)
+{
+	StatusSample now = sample_of(figures);
+
+	json_object_set_new(status, "device", json_string(context->config->device));
+	json_object_set_new(status, "clock_state", json_string(status_clock_state()));
+	json_object_set_new(status, "parts", json_parts());
+	json_object_set_new(status, "errors", json_errors());
+	json_object_set_new(status, "ledgers", json_ledgers(ledgers, count));
+	json_object_set_new(status, "history", status_history_json(&now));
+}
+
+json_t *status_object(const ServiceContext *context, bool local)
+{
+	StatusFigures figures;
+	const LedgerCounts *counts = &figures.counts;
 	int ledger_count;
 	LedgerInfo *ledgers = list_ledgers(context->ledger, &ledger_count);
-	json_t *status;
-	int64_t total = 0, now = clock_now();
-	double rate;
-	char *text;
+	json_t *status, *upload;
 
-	if (!ledgers || ledger_counts(context->ledger, &counts) != TMS_OK)
+	if (!ledgers || !status_read(context, &figures))
 	{
 		free(ledgers);
 		return NULL;
 	}
-	for (int i = 0; i < ledger_count; i++)
-		total += ledgers[i].last_seq;
-	rate = intake_rate(total);
-	status = json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:I}", "version", TMS_VERSION, "at", json_time(now), "clock",
-					   json_time(clock_now()), "upload",
-					   json_destination(counts.upload_backlog, counts.upload_oldest, HEALTH_IMAGE_CENTER), "register",
-					   json_destination(counts.register_backlog, counts.register_oldest, HEALTH_PATH_CENTER), "cached",
-					   (json_int_t) counts.cached, "cached_bytes", (json_int_t) counts.cached_bytes);
-	add_space(status, context, &counts, rate);
-	json_object_set_new(status, "set_aside", json_integer(counts.set_aside));
-	json_object_set_new(status, "intake_per_hour", rate < 0 ? json_null() : json_integer((json_int_t) (rate + 0.5)));
+	upload = json_destination(counts->upload_backlog, counts->upload_oldest, HEALTH_IMAGE_CENTER);
+	json_object_set_new(upload, "requested", json_integer(counts->upload_requested));
+	status = json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o}", "version", TMS_VERSION,
+					   "at", json_time(figures.at), "clock", json_time(clock_now()), "upload", upload, "register",
+					   json_destination(counts->register_backlog, counts->register_oldest, HEALTH_PATH_CENTER),
+					   "cached", (json_int_t) counts->cached, "cached_bytes", (json_int_t) counts->cached_bytes,
+					   "free_bytes", json_known(figures.free_bytes), "total_bytes", json_known(figures.total_bytes),
+					   "safe_until", json_time(figures.safe_until), "set_aside", (json_int_t) counts->set_aside,
+					   "intake_per_hour", json_known(figures.per_hour < 0 ? -1 : (int64_t) (figures.per_hour + 0.5)),
+					   "error", json_part_error());
 	if (local)
-	{
-		json_object_set_new(status, "device", json_string(context->config->device));
-		json_object_set_new(status, "clock_state", json_string(clock_state()));
-		json_object_set_new(status, "parts", json_parts());
-		json_object_set_new(status, "ledgers", json_ledgers(ledgers, ledger_count));
-	}
+		add_local(status, context, &figures, ledgers, ledger_count);
 	free(ledgers);
-	text = json_dumps(status, JSON_COMPACT);
+	return status;
+}
+
+char *status_json(const ServiceContext *context, bool local)
+{
+	json_t *status = status_object(context, local);
+	char *text = status ? json_dumps(status, JSON_COMPACT) : NULL;
+
 	json_decref(status);
 	return text;
 }

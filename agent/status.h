@@ -4,25 +4,44 @@
 #ifndef AGENT_STATUS_H
 #define AGENT_STATUS_H
 
+#include <jansson.h>
+
 #include "service.h"
 
-/*
- * Writes the status as compact JSON, which the caller frees; NULL when the ledger cannot be read (logged).
- *   {"version","at","clock","upload":{"backlog","oldest_at","error"},"register":{"backlog","oldest_at","error"},"cached",
- *    "cached_bytes","free_bytes","total_bytes","safe_until","set_aside","intake_per_hour"}
- * Times are RFC 3339 texts: at is when the figures were read, clock the agent's clock when the text was made, from which the
- * path center tells how far it is off. What is not known is null: free_bytes without a cache in the context; intake_per_hour
- * until it was measured for a minute; safe_until without that, or when it is more than ten years ahead. local adds what only
- * a technician wants: "device", "clock_state" ("synchronized", "unsynchronized" or "unknown", as the kernel says), "parts"
- * (the services' health) and "ledgers".
- */
-extern char *status_json(const ServiceContext *context, bool local);
+/* What is read at one moment, and what follows from it. Times in microseconds since 1970. */
+typedef struct StatusFigures
+{
+	int64_t at;
+	LedgerCounts counts;
+	int64_t free_bytes; /* -1, as total_bytes: not known */
+	int64_t total_bytes;
+	double per_hour; /* captures taken in, over the last hour; -1: not known */
+	int64_t safe_until; /* 0: not known, or more than ten years ahead */
+} StatusFigures;
+
+/* Reads the figures; false when the ledger cannot be read (logged). */
+extern bool status_read(const ServiceContext *context, StatusFigures *out);
 
 /*
- * Measures the rate of intake; the run loop calls it about once a minute, more often does no harm. False when the ledger
- * does not answer.
+ * The status as a JSON object, which the caller owns; NULL when the ledger cannot be read (logged).
+ *   {"version","at","clock","upload":{"backlog","oldest_at","error","requested"},"register":{"backlog","oldest_at","error"},
+ *    "cached","cached_bytes","free_bytes","total_bytes","safe_until","set_aside","intake_per_hour","error"}
+ * Times are RFC 3339 texts: at is when the figures were read, clock the agent's clock when the text was made, from which the
+ * path center tells how far it is off; error is the present one of what is no destination: intake, cache server, cleaner. What is
+ * not known is null: free_bytes without a cache in the context; intake_per_hour until it was measured for a minute; safe_until
+ * without that, or when it is more than ten years ahead. local adds what only a technician wants: "device", "clock_state" (see
+ * below), "parts" (the services' health), "errors" (the last ones), "ledgers" and "history".
  */
-extern bool status_sample(Ledger *ledger);
+extern json_t *status_object(const ServiceContext *context, bool local);
+
+/* status_object as compact text, which the caller frees. */
+extern char *status_json(const ServiceContext *context, bool local);
+
+/* Keeps a sample of the figures for rate and history; to be called every few seconds. False when the ledger cannot be read. */
+extern bool status_sample(const ServiceContext *context);
+
+/* "synchronized", "unsynchronized" or "unknown", as the kernel says of its clock. */
+extern const char *status_clock_state(void);
 
 /* Until when captures fit on the disk, if none may be cleaned any more that is not safe now; 0: not known. All in bytes or
  * microseconds; exposed for its test. */

@@ -9,6 +9,7 @@
 
 #include "status.h"
 #include "status_file.h"
+#include "status_history.h"
 
 #define STATUS_MAX (1024 * 1024)
 
@@ -58,4 +59,14 @@ char *status_file_read(const char *data_dir)
 	}
 	text[len] = '\0';
 	return text;
+}
+
+void status_file_restore(const char *data_dir)
+{
+	char *text = status_file_read(data_dir);
+	json_t *status = text ? json_loads(text, 0, NULL) : NULL;
+
+	status_history_restore(json_object_get(status, "history"));
+	json_decref(status);
+	free(text);
 }

@@ -19,6 +19,7 @@
 #include "clock.h"
 #include "health.h"
 #include "log.h"
+#include "metrics.h"
 #include "service.h"
 #include "upload_request.h"
 #include "uploader_queue.h"
@@ -209,6 +210,9 @@ static void start_upload(Uploader *uploader, const LedgerEntry *entry, int64_t n
 static void upload_verified(Uploader *uploader, Upload *upload)
 {
 	center_worked(uploader);
+	metrics_add(METRIC_CAPTURES_UPLOADED, 1);
+	metrics_add(METRIC_BYTES_UPLOADED, upload->object.bytes);
+	metrics_time(METRIC_UPLOAD, clock_steady() - upload->started_at);
 	if (ledger_set_uploaded(uploader->context.ledger, upload->id, clock_now()) == TMS_OK)
 	{
 		log_event(LOG_LEVEL_DEBUG, "uploaded", "seq=%" PRId64 " path=%s bytes=%" PRId64, upload->seq,

@@ -72,8 +72,8 @@ static void take_capture(int bytes)
 }
 
 static const char *const heartbeat_names[] = {
-	"at",       "cached",     "cached_bytes", "clock",       "free_bytes", "intake_per_hour",
-	"register", "safe_until", "set_aside",    "total_bytes", "upload",     "version",
+	"at",       "cached",     "cached_bytes", "clock",       "error",  "free_bytes", "intake_per_hour",
+	"register", "safe_until", "set_aside",    "total_bytes", "upload", "version",
 };
 
 /* The heartbeat has exactly these names: the path center's tms.fleet reads them. */
@@ -89,7 +89,7 @@ static void names(void **state)
 	for (int i = 0; i < 2; i++)
 	{
 		part = json_object_get(status, i == 0 ? "upload" : "register");
-		assert_int_equal(json_object_size(part), 3);
+		assert_int_equal(json_object_size(part), i == 0 ? 4 : 3);
 		assert_non_null(json_object_get(part, "backlog"));
 		assert_non_null(json_object_get(part, "oldest_at"));
 		assert_non_null(json_object_get(part, "error"));
@@ -97,11 +97,12 @@ static void names(void **state)
 	json_decref(status);
 
 	status = read_status(true);
-	assert_int_equal(json_object_size(status), count + 4);
+	assert_int_equal(json_object_size(status), count + 6);
 	assert_string_equal(json_string_value(json_object_get(status, "device")), "gate-1");
 	assert_non_null(json_string_value(json_object_get(status, "clock_state")));
 	assert_int_equal(json_object_size(json_object_get(status, "parts")), HEALTH_PART_COUNT);
 	assert_int_equal(json_array_size(json_object_get(status, "ledgers")), 1);
+	assert_int_equal(json_array_size(json_object_get(json_object_get(status, "history"), "samples")), 1);
 	json_decref(status);
 }
 
@@ -131,7 +132,7 @@ static void captures_and_errors(void **state)
 {
 	json_t *status, *upload, *ledger;
 
-	assert_true(status_sample(context.ledger));
+	assert_true(status_sample(&context));
 	take_capture(1000);
 	take_capture(2000);
 	health_error(HEALTH_IMAGE_CENTER, "HTTP %d", 403);
@@ -152,6 +153,37 @@ static void captures_and_errors(void **state)
 	health_ok(HEALTH_IMAGE_CENTER);
 	status = read_status(false);
 	assert_true(json_is_null(json_object_get(json_object_get(status, "upload"), "error")));
+	json_decref(status);
+}
+
+static void last_errors(void **state)
+{
+	json_t *status, *errors, *one;
+
+	health_error(HEALTH_CLEANER, "no answer");
+	health_error(HEALTH_INTAKE, "the disk is full");
+	health_error(HEALTH_CLEANER, "no answer");
+	status = read_status(false);
+	assert_string_equal(json_string_value(json_object_get(status, "error")), "intake: the disk is full");
+	json_decref(status);
+	health_ok(HEALTH_INTAKE);
+	health_ok(HEALTH_CLEANER);
+	status = read_status(true);
+	assert_true(json_is_null(json_object_get(status, "error")));
+	errors = json_object_get(status, "errors");
+	assert_int_equal(json_array_size(errors), 3); /* with the one of the test before */
+	one = json_array_get(errors, 0);
+	assert_string_equal(json_string_value(json_object_get(one, "part")), "cleaner");
+	assert_int_equal(json_integer_value(json_object_get(one, "count")), 2);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(errors, 1), "error")), "the disk is full");
+	json_decref(status);
+	for (int i = 0; i < 3 * HEALTH_ERRORS; i++)
+		health_error(HEALTH_CACHE_SERVER, "%d", i);
+	health_ok(HEALTH_CACHE_SERVER);
+	status = read_status(true);
+	errors = json_object_get(status, "errors");
+	assert_int_equal(json_array_size(errors), HEALTH_ERRORS);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(errors, HEALTH_ERRORS - 1), "error")), "16");
 	json_decref(status);
 }
 
@@ -206,8 +238,8 @@ static void safe_until(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(names),         cmocka_unit_test(an_empty_ledger), cmocka_unit_test(captures_and_errors),
-		cmocka_unit_test(without_cache), cmocka_unit_test(safe_until),
+		cmocka_unit_test(names),       cmocka_unit_test(an_empty_ledger), cmocka_unit_test(captures_and_errors),
+		cmocka_unit_test(last_errors), cmocka_unit_test(without_cache),   cmocka_unit_test(safe_until),
 	};
 
 	return cmocka_run_group_tests(tests, open_ledger, close_ledger);
