@@ -40,21 +40,26 @@ CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store
 CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', max_image_bytes '1GB');
 CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', ca_file 'ca.pem');
 CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', store 'ftp');
+CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', hedge_after 'never');
+CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', hedge_after '0');
+CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', breaker_failures '-1');
+CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', breaker_failures 'off');
+CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', breaker_cooldown '0s');
+CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', breaker_cooldown '2 days');
 
 -- names that are kept for a later version
 CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', store 's3');
 CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', region 'eu-west-1');
-CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', hedge_after '1s');
 
 -- all of them, in the units people write
 CREATE SERVER option_all FOREIGN DATA WRAPPER tms_fdw OPTIONS (
 	url 'https://store.example:9000/captures/', store 'http', front_end 'off', prefer 'front_end', concurrency '32',
 	per_device_concurrency '2', prefetch_memory '0.5GB', connect_timeout '250ms', first_byte_timeout '1.5s',
-	timeout '1min', max_image_bytes '20000000', on_unavailable 'error', ca_file '/etc/ssl/ca.pem');
+	timeout '1min', hedge_after '300ms', breaker_failures '3', breaker_cooldown '10s', max_image_bytes '20000000', on_unavailable 'error', ca_file '/etc/ssl/ca.pem');
 CREATE SERVER option_ipv6 FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'HTTP://[::1]:9000');
 ALTER SERVER option_all OPTIONS (DROP url);
 ALTER SERVER option_all OPTIONS (SET timeout 'soon');
-ALTER SERVER option_all OPTIONS (SET timeout '10s', DROP ca_file);
+ALTER SERVER option_all OPTIONS (SET timeout '10s', SET hedge_after 'Off', SET breaker_failures '0', DROP ca_file);
 
 -- only a superuser names files
 CREATE ROLE option_user;

@@ -1,7 +1,7 @@
 /*
  * What fetching images has come to so far, per source.
  *
- * State: one row of counters per source, in shared memory when the library is preloaded, else of this backend alone.
+ * State: one row of counters per source (shared_state.h tells whose).
  * Owner of the lock: there is none. Every counter is an atomic of its own that only grows between resets, so writers never
  * wait; a reader may see a request whose end is not counted yet, but never a torn number. A reset may miss the start of a
  * request and then count its end.
@@ -13,20 +13,21 @@
 #include <math.h>
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "miscadmin.h"
 #include "port/atomics.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "tms_ext/breaker.h"
 #include "tms_ext/compat.h"
 #include "tms_ext/fetch_stats.h"
+#include "tms_ext/shared_state.h"
 
-/* Latencies are counted in buckets a quarter of an octave wide: bucket b is for 2^(b/4) to 2^((b+1)/4) microseconds. */
+/* Latencies are counted in buckets a quarter of an octave wide: bucket b is for 2^(b/4) to 2^((b+1)/4) microseconds. The
+ * view tms.stat_images_histogram knows that too. */
 #define BUCKETS_PER_OCTAVE 4
 #define BUCKETS            (28 * BUCKETS_PER_OCTAVE) /* the last one also for more than 268 s */
 
@@ -38,6 +39,7 @@ typedef enum Counter
 	ERRORS,
 	DIGEST_FAILURES,
 	FAILOVERS,
+	HEDGES,
 	LATENCY, /* microseconds, of all images together */
 	FIRST_BUCKET,
 	COUNTERS = FIRST_BUCKET + BUCKETS
@@ -51,13 +53,8 @@ typedef struct FetchStats
 	pg_atomic_uint64 counters[TMS_ORIGIN_COUNT][COUNTERS];
 } FetchStats;
 
-static FetchStats local_stats;
-static FetchStats *stats; /* NULL until shared memory is there or this backend counts for the first time */
-
-static shmem_request_hook_type previous_request_hook;
-static shmem_startup_hook_type previous_startup_hook;
-
 PG_FUNCTION_INFO_V1(tms_fetch_stats_read);
+PG_FUNCTION_INFO_V1(tms_fetch_stats_buckets);
 PG_FUNCTION_INFO_V1(tms_fetch_stats_reset);
 
 const char *tms_origin_name(TmsOrigin origin)
@@ -70,54 +67,28 @@ const char *tms_origin_name(TmsOrigin origin)
 	return names[origin];
 }
 
-static void init_stats(FetchStats *fresh)
+static void init_stats(void *fresh)
 {
+	FetchStats *stats = fresh;
 	int origin;
 	int i;
 
-	pg_atomic_init_u64(&fresh->reset_at, (uint64) GetCurrentTimestamp());
+	pg_atomic_init_u64(&stats->reset_at, (uint64) GetCurrentTimestamp());
 	for (origin = 0; origin < TMS_ORIGIN_COUNT; origin++)
 		for (i = 0; i < COUNTERS; i++)
-			pg_atomic_init_u64(&fresh->counters[origin][i], 0);
+			pg_atomic_init_u64(&stats->counters[origin][i], 0);
 }
 
-static void request_shared_memory(void)
-{
-	if (previous_request_hook)
-		previous_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(FetchStats)));
-}
-
-static void attach_shared_memory(void)
-{
-	bool found;
-
-	if (previous_startup_hook)
-		previous_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	stats = ShmemInitStruct("tms fetch stats", sizeof(FetchStats), &found);
-	if (!found)
-		init_stats(stats);
-	LWLockRelease(AddinShmemInitLock);
-}
+static TmsSharedState stats_state = {"TmsFetchStats", sizeof(FetchStats), init_stats};
 
 void tms_fetch_stats_init(void)
 {
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	tms_on_shmem_request(request_shared_memory, previous_request_hook);
-	previous_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = attach_shared_memory;
+	tms_shared_state_announce(&stats_state);
 }
 
 static FetchStats *get_stats(void)
 {
-	if (stats == NULL)
-	{
-		init_stats(&local_stats);
-		stats = &local_stats;
-	}
-	return stats;
+	return tms_shared_state_get(&stats_state);
 }
 
 static void add(TmsOrigin origin, int counter, int64 amount)
@@ -157,6 +128,11 @@ void tms_fetch_stats_failed_over(TmsOrigin origin)
 	add(origin, FAILOVERS, 1);
 }
 
+void tms_fetch_stats_hedged(TmsOrigin origin)
+{
+	add(origin, HEDGES, 1);
+}
+
 /* The latency in microseconds that this share of the images did not exceed; exact to the width of a bucket. */
 static double quantile(TmsOrigin origin, double share)
 {
@@ -187,27 +163,39 @@ static Datum microseconds(double amount)
 	return IntervalPGetDatum(interval);
 }
 
-/* tms.stat_images_of(source): the counters of one source, in the order of enum Counter, then latencies and the reset. */
-Datum tms_fetch_stats_read(PG_FUNCTION_ARGS)
+/* The source of that name; an error if there is none. */
+static TmsOrigin origin_by_name(const text *name)
 {
-	char *source = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	Datum values[SHOWN_COUNTERS + 4];
-	bool nulls[lengthof(values)] = {false};
+	char *source = text_to_cstring(name);
 	TmsOrigin origin = 0;
-	uint64 images;
-	TupleDesc desc;
-	int n;
 
 	while (origin < TMS_ORIGIN_COUNT && strcmp(source, tms_origin_name(origin)) != 0)
 		origin++;
 	if (origin == TMS_ORIGIN_COUNT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("there is no source of images \"%s\"", source)));
+	return origin;
+}
+
+/*
+ * tms.stat_images_of(source): the counters of one source, in the order of enum Counter, then the breaker, latencies and the
+ * reset.
+ */
+Datum tms_fetch_stats_read(PG_FUNCTION_ARGS)
+{
+	TmsOrigin origin = origin_by_name(PG_GETARG_TEXT_PP(0));
+	Datum values[SHOWN_COUNTERS + 5];
+	bool nulls[lengthof(values)] = {false};
+	uint64 images;
+	TupleDesc desc;
+	int n;
+
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != lengthof(values))
 		elog(ERROR, "tms.stat_images_of does not return the row of this library");
 
 	for (n = 0; n < SHOWN_COUNTERS; n++)
 		values[n] = Int64GetDatum((int64) get(origin, n));
+	values[n++] = CStringGetTextDatum(tms_breaker_worst(origin));
 	images = get(origin, IMAGES);
 	values[n++] = microseconds(images > 0 ? (double) get(origin, LATENCY) / images : 0);
 	values[n++] = microseconds(quantile(origin, 0.5));
@@ -215,6 +203,21 @@ Datum tms_fetch_stats_read(PG_FUNCTION_ARGS)
 	nulls[n - 1] = nulls[n - 2] = nulls[n - 3] = images == 0;
 	values[n++] = TimestampTzGetDatum((TimestampTz) pg_atomic_read_u64(&get_stats()->reset_at));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/*
+ * tms.stat_images_buckets(source): how many images came within each bucket of the histogram, in order; bucket i (from 1) is for
+ * latencies below 2^(i / 4) microseconds.
+ */
+Datum tms_fetch_stats_buckets(PG_FUNCTION_ARGS)
+{
+	TmsOrigin origin = origin_by_name(PG_GETARG_TEXT_PP(0));
+	Datum counts[BUCKETS];
+	int i;
+
+	for (i = 0; i < BUCKETS; i++)
+		counts[i] = Int64GetDatum((int64) get(origin, FIRST_BUCKET + i));
+	PG_RETURN_ARRAYTYPE_P(construct_array(counts, BUCKETS, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 Datum tms_fetch_stats_reset(PG_FUNCTION_ARGS)

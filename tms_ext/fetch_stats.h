@@ -25,7 +25,7 @@ typedef enum TmsRequestResult
 	TMS_REQUEST_WRONG_DIGEST,
 } TmsRequestResult;
 
-/* Called once by _PG_init: asks for shared memory when the library is preloaded. */
+/* Called once by _PG_init. */
 extern void tms_fetch_stats_init(void);
 
 /* A request was sent; it is counted even if a cancel ends it. */
@@ -36,5 +36,8 @@ extern void tms_fetch_stats_ended(TmsOrigin origin, TmsRequestResult result, int
 
 /* An image that this source failed to deliver is asked of another one. */
 extern void tms_fetch_stats_failed_over(TmsOrigin origin);
+
+/* An image that this source has not delivered in time is asked of another one as well. */
+extern void tms_fetch_stats_hedged(TmsOrigin origin);
 
 #endif

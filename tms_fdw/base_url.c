@@ -76,3 +76,16 @@ char *tms_base_url_trim(const char *url)
 		len--;
 	return pnstrdup(url, len);
 }
+
+void tms_url_endpoint(const char *url, char *out, size_t size)
+{
+	const char *host = strstr(url, "://");
+	size_t len = host == NULL ? 0 : host + 3 - url;
+	size_t i;
+
+	len += strcspn(url + len, "/?#");
+	len = Min(len, size - 1);
+	for (i = 0; i < len; i++)
+		out[i] = pg_tolower((unsigned char) url[i]);
+	out[len] = '\0';
+}

@@ -332,18 +332,20 @@ static void forgive_pause(void)
 	engine.driven_at = now;
 }
 
-static void set_alarm(void)
+/* The sooner of two moments, either of which may be NEVER. */
+static int64 sooner(int64 one, int64 other)
 {
-	int64 due = engine.curl_due;
+	return one == NEVER || (other != NEVER && other < one) ? other : one;
+}
+
+/* Wakes the next wait when something is due, at `until` at the latest. */
+static void set_alarm(int64 until)
+{
+	int64 due = sooner(engine.curl_due, until);
 	dlist_iter iter;
 
 	dlist_foreach (iter, &engine.running)
-	{
-		int64 deadline = job_deadline(dlist_container(Job, engine_node, iter.cur));
-
-		if (due == NEVER || deadline < due)
-			due = deadline;
-	}
+		due = sooner(due, job_deadline(dlist_container(Job, engine_node, iter.cur)));
 	tms_poller_set_alarm(&engine.poller, due);
 }
 
@@ -416,15 +418,15 @@ static void finish_overdue(void)
 	}
 }
 
-/* One round: works on what has happened, with `block` after waiting for it. */
-static void drive(bool block)
+/* One round: works on what has happened, with `block` after waiting for it until that moment. */
+static void drive(bool block, int64 until)
 {
 	TmsPollEvent events[32];
 	CURLMcode code;
 	int n_events;
 
 	if (block)
-		set_alarm();
+		set_alarm(until);
 	n_events = tms_poller_wait(&engine.poller, events, lengthof(events), block);
 	code = run_curl(events, n_events);
 	finish_completed();
@@ -586,13 +588,20 @@ TmsFetch *tms_fetch_next(TmsFetchGroup *group)
 	return &dlist_container(Job, group_node, node)->fetch;
 }
 
-void tms_fetch_wait(TmsFetchGroup *group)
+void tms_fetch_wait(TmsFetchGroup *group, int64 until)
 {
-	if (!dlist_is_empty(&group->ended) || dlist_is_empty(&group->running))
+	if (!dlist_is_empty(&group->ended) || (until == NEVER && dlist_is_empty(&group->running)))
 		return;
+	if (engine.multi == NULL)
+		open_engine();
 	forgive_pause();
-	while (dlist_is_empty(&group->ended))
-		drive(true);
+	while (dlist_is_empty(&group->ended) && (until == NEVER || tms_poller_clock() < until))
+		drive(true, until);
+}
+
+int64 tms_fetch_sent_at(const TmsFetch *fetch)
+{
+	return ((const Job *) fetch)->started_at;
 }
 
 void tms_fetch_go_on(void)
@@ -600,7 +609,7 @@ void tms_fetch_go_on(void)
 	if (engine.n_running == 0)
 		return;
 	forgive_pause();
-	drive(false);
+	drive(false, NEVER);
 }
 
 void tms_fetch_end(TmsFetch *fetch)

@@ -70,8 +70,14 @@ extern TmsFetch *tms_fetch_start(TmsFetchGroup *group, const TmsFetchRequest *re
 /* Takes a request of the group that has ended, in the order of their ends; NULL when there is none now. Never waits. */
 extern TmsFetch *tms_fetch_next(TmsFetchGroup *group);
 
-/* Drives all requests until one of the group has ended (at once when none runs). Raises the error of a pending cancel. */
-extern void tms_fetch_wait(TmsFetchGroup *group);
+/*
+ * Drives all requests until one of the group has ended, or until this moment of tms_poller_clock. With -1 for no such moment
+ * returns at once when none of the group runs. Raises the error of a pending cancel.
+ */
+extern void tms_fetch_wait(TmsFetchGroup *group, int64 until);
+
+/* When a running request was sent, on tms_poller_clock; moved on by time in which nobody drove the engine. */
+extern int64 tms_fetch_sent_at(const TmsFetch *fetch);
 
 /* Works on what has happened to any request so far, without waiting. Raises the error of a pending cancel. */
 extern void tms_fetch_go_on(void);

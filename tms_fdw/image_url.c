@@ -1,6 +1,6 @@
 /*
  * tms.image_url: where a browser can load one image itself, so that its bytes do not pass through PostgreSQL. Asks nobody:
- * the watermarks of the capture's ledger tell which source has it.
+ * the watermarks of the capture's ledger tell which source has it, and its circuit breaker whether that one is up.
  */
 #include "postgres.h"
 
@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "tms_ext/breaker.h"
 #include "tms_fdw/device.h"
 #include "tms_fdw/image.h"
 #include "tms_fdw/option.h"
@@ -60,6 +61,15 @@ static int order_sources(const TmsServerOptions *options, TmsDeviceCache *device
 	return n;
 }
 
+/* Is this source known to be down now? */
+static bool is_down(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices, int32 device_id)
+{
+	TmsBreaker breaker;
+
+	tms_source_breaker(source, options, devices, device_id, &breaker);
+	return tms_breaker_is_open(&breaker);
+}
+
 /* The URL, or NULL when there is none, with the reasons. */
 static char *find_url(const TmsServerOptions *options, const TmsImageRequest *request, int64 expires,
 					  StringInfo reasons)
@@ -73,6 +83,13 @@ static char *find_url(const TmsServerOptions *options, const TmsImageRequest *re
 	{
 		appendStringInfoString(reasons, "the capture has no storage path");
 		return NULL;
+	}
+	if (n > 1 && is_down(sources[0], options, devices, request->device_id))
+	{
+		TmsOrigin down = sources[0];
+
+		sources[0] = sources[1];
+		sources[1] = down;
 	}
 	for (i = 0; i < n; i++)
 	{

@@ -39,6 +39,7 @@ typedef enum OptionKind
 	OPTION_BOOL,
 	OPTION_INT,
 	OPTION_DURATION, /* int, milliseconds */
+	OPTION_DURATION_OR_OFF, /* the same, 0 for "off" */
 	OPTION_SIZE, /* int64, bytes */
 	OPTION_ENUM,
 	OPTION_URL, /* not shown when it is refused: it may hold a password */
@@ -95,9 +96,9 @@ static const Option options[] = {
 	{"connect_timeout", IN_SERVER, OPTION_DURATION, "1s", 1, DURATION_MAX, NULL, KEPT(connect_timeout)},
 	{"first_byte_timeout", IN_SERVER, OPTION_DURATION, "2s", 1, DURATION_MAX, NULL, KEPT(first_byte_timeout)},
 	{"timeout", IN_SERVER, OPTION_DURATION, "30s", 1, DURATION_MAX, NULL, KEPT(timeout)},
-	{"hedge_after", IN_SERVER, OPTION_LATER, NULL, 0, 0, NULL, NOT_KEPT},
-	{"breaker_failures", IN_SERVER, OPTION_LATER, NULL, 0, 0, NULL, NOT_KEPT},
-	{"breaker_cooldown", IN_SERVER, OPTION_LATER, NULL, 0, 0, NULL, NOT_KEPT},
+	{"hedge_after", IN_SERVER, OPTION_DURATION_OR_OFF, "off", 1, DURATION_MAX, NULL, KEPT(hedge_after)},
+	{"breaker_failures", IN_SERVER, OPTION_INT, "5", 0, 1000, NULL, KEPT(breaker_failures)},
+	{"breaker_cooldown", IN_SERVER, OPTION_DURATION, "5s", 1, DURATION_MAX, NULL, KEPT(breaker_cooldown)},
 	{"max_image_bytes", IN_SERVER, OPTION_SIZE, "32MB", 1, (double) IMAGE_BYTES_MAX, NULL, KEPT(max_image_bytes)},
 	{"on_unavailable", IN_SERVER, OPTION_ENUM, "null", 0, 0, unavailable_values, KEPT(on_unavailable)},
 	{"ca_file", IN_SERVER, OPTION_FILE, NULL, 0, 0, NULL, KEPT(ca_file)},
@@ -247,25 +248,30 @@ static void refuse_value(const Option *option, const char *value, const char *wh
 /* A number with or without a unit; refuses what is out of the option's range, in the words of its unit. */
 static double read_number(const Option *option, const char *value)
 {
-	static const int units[] = {[OPTION_DURATION] = GUC_UNIT_MS, [OPTION_SIZE] = GUC_UNIT_BYTE};
-	int unit = option->kind == OPTION_INT ? 0 : units[option->kind];
+	static const struct
+	{
+		int unit;
+		const char *otherwise;
+	} kinds[] = {
+		[OPTION_INT] = {0, "is not an integer"},
+		[OPTION_DURATION] = {GUC_UNIT_MS, "is not a duration such as 500ms, 2s or 1min"},
+		[OPTION_DURATION_OR_OFF] = {GUC_UNIT_MS, "is neither \"off\" nor a duration such as 500ms, 2s or 1min"},
+		[OPTION_SIZE] = {GUC_UNIT_BYTE, "is not a size such as 512kB, 64MB or 1GB"},
+	};
 	const char *hint = NULL;
 	double number;
 
-	if (!parse_real(value, &number, unit, &hint))
-		refuse_value(option, value,
-					 option->kind == OPTION_INT        ? "is not an integer"
-					 : option->kind == OPTION_DURATION ? "is not a duration such as 500ms, 2s or 1min"
-													   : "is not a size such as 512kB, 64MB or 1GB");
+	if (!parse_real(value, &number, kinds[option->kind].unit, &hint))
+		refuse_value(option, value, kinds[option->kind].otherwise);
 	if (option->kind == OPTION_INT && number != rint(number))
 		refuse_value(option, value, "is not an integer");
 	number = rint(number);
 	if (number < option->min || number > option->max)
 		refuse_value(option, value,
 					 option->kind == OPTION_INT ? psprintf("is outside %.0f to %.0f", option->min, option->max)
-					 : option->kind == OPTION_DURATION
-						 ? psprintf("is outside %.0f ms to %.0f ms", option->min, option->max)
-						 : psprintf("is outside %.0f to %.0f bytes", option->min, option->max));
+					 : option->kind == OPTION_SIZE
+						 ? psprintf("is outside %.0f to %.0f bytes", option->min, option->max)
+						 : psprintf("is outside %.0f ms to %.0f ms", option->min, option->max));
 	return number;
 }
 
@@ -328,6 +334,9 @@ static void option_read(const Option *option, const char *value, TmsServerOption
 		case OPTION_INT:
 		case OPTION_DURATION:
 			*(int *) field = (int) read_number(option, value);
+			break;
+		case OPTION_DURATION_OR_OFF:
+			*(int *) field = pg_strcasecmp(value, "off") == 0 ? 0 : (int) read_number(option, value);
 			break;
 		case OPTION_SIZE:
 			*(int64 *) field = (int64) read_number(option, value);

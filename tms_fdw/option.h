@@ -46,6 +46,9 @@ typedef struct TmsServerOptions
 	int connect_timeout;
 	int first_byte_timeout;
 	int timeout;
+	int hedge_after; /* 0: off */
+	int breaker_failures; /* 0: no breaker */
+	int breaker_cooldown;
 	int64 max_image_bytes;
 	const char *ca_file; /* or NULL */
 	const char *username; /* secrets: never printed */

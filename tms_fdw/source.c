@@ -8,9 +8,11 @@
 #include "common/object_path.h"
 #include "common/url_sign.h"
 #include "tms_fdw/address.h"
+#include "tms_fdw/base_url.h"
 #include "tms_fdw/source.h"
 
 #define SIGNATURE_SPARE 60 /* seconds that a signed URL outlives its request, for clocks that differ */
+#define PROBE_SPARE     1000 /* milliseconds that a breaker waits for word of a probe after its timeout */
 
 int tms_source_order(const TmsServerOptions *options, TmsDeviceCache *devices, int64 capture_id,
 					 TmsOrigin sources[TMS_ORIGIN_COUNT])
@@ -101,4 +103,18 @@ char *tms_source_public_url(TmsOrigin source, const TmsServerOptions *options, T
 		return object_url(options, device, path, why);
 	*why = "asks for credentials, which a URL cannot carry";
 	return NULL;
+}
+
+void tms_source_breaker(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices, int32 device_id,
+						TmsBreaker *breaker)
+{
+	const TmsDevice *device = source == TMS_ORIGIN_FRONT_END ? tms_device_get(devices, device_id) : NULL;
+	const char *base_url = source == TMS_ORIGIN_IMAGE_CENTER ? options->url : device != NULL ? device->base_url : NULL;
+
+	breaker->serverid = options->serverid;
+	breaker->origin = source;
+	breaker->failures = options->breaker_failures;
+	breaker->cooldown = options->breaker_cooldown;
+	breaker->probe_limit = options->timeout + PROBE_SPARE;
+	tms_url_endpoint(base_url != NULL ? base_url : "", breaker->endpoint, sizeof(breaker->endpoint));
 }

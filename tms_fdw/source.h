@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "tms_ext/breaker.h"
 #include "tms_ext/fetch_stats.h"
 #include "tms_fdw/device.h"
 #include "tms_fdw/fetch.h"
@@ -32,5 +33,9 @@ extern const char *tms_source_request(TmsOrigin source, const TmsServerOptions *
  */
 extern char *tms_source_public_url(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices,
 								   int32 device_id, const char *path, int64 expires, const char **why);
+
+/* Whose breaker stands before a source: its endpoint and the server's rules. */
+extern void tms_source_breaker(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices,
+							   int32 device_id, TmsBreaker *breaker);
 
 #endif

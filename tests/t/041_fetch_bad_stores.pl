@@ -69,7 +69,8 @@ my $store = Tms::Stub->start(
 		return $behavior{$name} ? $behavior{$name}->($request, $socket) : [ 200, {}, $image ];
 	});
 my $gate = Tms::FrontEnd->new($cluster, 'bad');
-$cluster->add_server($store->url . '/captures', first_byte_timeout => '20s', timeout => '30s');
+$cluster->add_server($store->url . '/captures', first_byte_timeout => '20s', timeout => '30s',
+	breaker_failures => 0); # each case by itself
 
 # The reason why the image center alone cannot deliver, from the error's detail.
 sub reason
