@@ -20,6 +20,8 @@ EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT plate FROM explain.
 EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT image FROM explain.c WHERE capture_id < 8 AND expected_source = 'both';
 EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, FORMAT JSON) SELECT image FROM explain.c WHERE capture_id < 8;
 EXPLAIN (COSTS OFF, FORMAT YAML) SELECT image FROM explain.c WHERE capture_id < 8;
+EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) SELECT image, upper(plate) FROM explain.c ORDER BY plate COLLATE "POSIX" DESC NULLS LAST, capture_id OFFSET 2 LIMIT 3;
+EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) SELECT upper(plate) FROM explain.c ORDER BY plate LIMIT 3;
 
 -- the time waited, where times are shown; nothing of the server or its credentials anywhere
 CREATE FUNCTION explain.lines(options text) RETURNS TABLE (line text) LANGUAGE plpgsql AS $$
@@ -50,8 +52,16 @@ SELECT condition, f.rows = r.rows AS rows, f.cost BETWEEN r.cost AND 2 * r.cost 
 	explain.estimate('SELECT capture_id FROM explain.c WHERE ' || condition) f,
 	explain.estimate('SELECT capture_id, image FROM explain.c WHERE ' || condition) i;
 
+CREATE FUNCTION explain.plan(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	plan json;
+BEGIN
+	EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO plan;
+	RETURN plan;
+END $$;
 -- an inner table of few rows does not make the images be fetched over and over
-EXPLAIN (COSTS OFF) SELECT e.capture_id, c.image FROM explain.captures e JOIN explain.c ON c.plate = e.plate WHERE e.capture_id < 20;
+SELECT plan LIKE '%$1%' AS once_a_row FROM explain.plan('SELECT e.capture_id, c.image FROM explain.captures e JOIN explain.c ON c.plate = e.plate
+	WHERE e.capture_id < 20') plan;
 
 DROP SCHEMA explain CASCADE;
 DROP SERVER explain_server CASCADE;

@@ -99,19 +99,51 @@ static inline Oid tms_scan_check_as_user(ForeignScan *scan, EState *estate)
 /* 17 added the argument fdw_restrictinfo, 18 disabled_nodes. */
 static inline ForeignPath *tms_create_foreignscan_path(PlannerInfo *root, RelOptInfo *rel, double rows,
 													   Cost startup_cost, Cost total_cost, List *pathkeys,
-													   Relids required_outer)
+													   Relids required_outer, List *fdw_private)
 {
 #if PG_VERSION_NUM >= 180000
 	return create_foreignscan_path(root, rel, NULL, rows, 0, startup_cost, total_cost, pathkeys, required_outer, NULL,
-								   NIL, NIL);
+								   NIL, fdw_private);
 #elif PG_VERSION_NUM >= 170000
 	return create_foreignscan_path(root, rel, NULL, rows, startup_cost, total_cost, pathkeys, required_outer, NULL, NIL,
-								   NIL);
+								   fdw_private);
 #else
 	return create_foreignscan_path(root, rel, NULL, rows, startup_cost, total_cost, pathkeys, required_outer, NULL,
-								   NIL);
+								   fdw_private);
 #endif
 }
+
+#include "optimizer/paths.h"
+#include "utils/lsyscache.h"
+
+/* The members of an equivalence class, those of this relation if it is a child among them; 18 moved them apart. */
+static inline List *tms_eclass_members(EquivalenceClass *ec, RelOptInfo *rel)
+{
+#if PG_VERSION_NUM >= 180000
+	EquivalenceMemberIterator iterator;
+	EquivalenceMember *member;
+	List *members = NIL;
+
+	setup_eclass_member_iterator(&iterator, ec, rel->relids);
+	while ((member = eclass_member_iterator_next(&iterator)) != NULL)
+		members = lappend(members, member);
+	return members;
+#else
+	return ec->ec_members;
+#endif
+}
+
+/* 18 speaks of comparisons where operators of B-trees had numbers. */
+#if PG_VERSION_NUM >= 180000
+#define tms_pathkey_operator(pathkey, type) \
+	get_opfamily_member_for_cmptype((pathkey)->pk_opfamily, (type), (type), (pathkey)->pk_cmptype)
+#define TMS_PATHKEY_ASCENDING COMPARE_LT
+#else
+#include "access/stratnum.h"
+#define tms_pathkey_operator(pathkey, type) \
+	get_opfamily_member((pathkey)->pk_opfamily, (type), (type), (pathkey)->pk_strategy)
+#define TMS_PATHKEY_ASCENDING BTLessStrategyNumber
+#endif
 
 /* 18 dropped the argument execute_once. */
 static inline void tms_executor_run(QueryDesc *desc, uint64 rows)

@@ -15,6 +15,7 @@
 #include "tms_ext/worker.h"
 #include "tms_fdw/look_ahead.h"
 #include "tms_fdw/option.h"
+#include "tms_fdw/plan_statistics.h"
 
 PG_MODULE_MAGIC;
 
@@ -32,5 +33,6 @@ void _PG_init(void)
 	tms_shared_state_init();
 	tms_option_define_settings();
 	tms_look_ahead_init();
+	tms_plan_statistics_init();
 	MarkGUCPrefixReserved("tms");
 }

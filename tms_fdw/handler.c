@@ -23,6 +23,7 @@ Datum tms_fdw_handler(PG_FUNCTION_ARGS)
 
 	routine->GetForeignRelSize = tms_plan_rel_size;
 	routine->GetForeignPaths = tms_plan_paths;
+	routine->GetForeignUpperPaths = tms_plan_upper_paths;
 	routine->GetForeignPlan = tms_plan_scan;
 	routine->PlanForeignModify = tms_plan_modify;
 	routine->BeginForeignScan = tms_scan_begin;

@@ -13,22 +13,20 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
 #include "parser/analyze.h"
+#include "parser/parse_clause.h"
 #include "parser/parse_node.h"
 #include "parser/parsetree.h"
 #include "rewrite/rewriteHandler.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/ruleutils.h"
 
 #include "tms_ext/compat.h"
 #include "tms_fdw/path_query.h"
 #include "tms_fdw/option.h"
 #include "tms_fdw/pushdown.h"
-
-#define DEVICE_JOIN " LEFT JOIN tms.device d ON (d.device_id OPERATOR(pg_catalog.=) c.device_id)"
 
 /* The select list under construction: qualified names, each once. */
 typedef struct SelectList
@@ -88,7 +86,7 @@ static char *select_text(const TmsRelation *relation, const SelectList *list)
 		separator = ", ";
 	}
 	appendStringInfo(&sql, " FROM %s c%s", quote_qualified_identifier(relation->schema, relation->name),
-					 list->uses_device ? DEVICE_JOIN : "");
+					 list->uses_device ? TMS_DEVICE_JOIN : "");
 	return sql.data;
 }
 
@@ -115,17 +113,51 @@ static Query *parse_as(const char *sql, Oid check_as_user)
 	return query;
 }
 
-/* Attribute numbers of the foreign table that expressions use. */
-static Bitmapset *used_attributes(List *exprs, Index relid)
+/* Attribute numbers of the foreign table that conditions and order use. */
+static Bitmapset *used_attributes(const TmsPathQuerySpec *spec)
 {
 	Bitmapset *shifted = NULL;
 	Bitmapset *attrs = NULL;
 	int member = -1;
+	ListCell *lc;
 
-	pull_varattnos((Node *) exprs, relid, &shifted);
+	pull_varattnos((Node *) spec->quals, spec->relid, &shifted);
+	foreach (lc, spec->order)
+		pull_varattnos((Node *) ((TmsPathOrder *) lfirst(lc))->expr, spec->relid, &shifted);
 	while ((member = bms_next_member(shifted, member)) >= 0)
 		attrs = bms_add_member(attrs, member + FirstLowInvalidHeapAttributeNumber);
 	return attrs;
+}
+
+/* The entry of the select list with this expression, added as one that is not shown when there is none. */
+static TargetEntry *entry_of(Query *query, Expr *expr)
+{
+	TargetEntry *entry = tlist_member(expr, query->targetList);
+
+	if (entry == NULL)
+	{
+		entry = makeTargetEntry(expr, list_length(query->targetList) + 1, NULL, true);
+		query->targetList = lappend(query->targetList, entry);
+	}
+	return entry;
+}
+
+static void add_order(Query *query, List *order, TmsShipment *shipment)
+{
+	ListCell *lc;
+
+	foreach (lc, order)
+	{
+		TmsPathOrder *key = lfirst(lc);
+		TargetEntry *entry = entry_of(query, (Expr *) tms_ship((Node *) key->expr, shipment));
+		SortGroupClause *clause = makeNode(SortGroupClause);
+
+		clause->tleSortGroupRef = assignSortGroupRef(entry, query->targetList);
+		clause->eqop = get_equality_op_for_ordering_op(key->sort_operator, NULL);
+		clause->sortop = key->sort_operator;
+		clause->nulls_first = key->nulls_first;
+		query->sortClause = lappend(query->sortClause, clause);
+	}
 }
 
 TmsPathQuery *tms_path_query_build(const TmsPathQuerySpec *spec)
@@ -134,8 +166,8 @@ TmsPathQuery *tms_path_query_build(const TmsPathQuerySpec *spec)
 	TmsPathQuery *path_query = palloc0(sizeof(TmsPathQuery));
 	SelectList list = {NIL, false};
 	TmsShipment shipment = {spec->relid, palloc0(relation->ncolumns * sizeof(Expr *)), NIL};
-	Bitmapset *qual_attrs = used_attributes(spec->quals, spec->relid);
-	int *qual_columns = palloc0(relation->ncolumns * sizeof(int));
+	Bitmapset *inner_attrs = used_attributes(spec);
+	int *inner_columns = palloc0(relation->ncolumns * sizeof(int));
 	int results;
 	Query *query;
 	List *quals;
@@ -150,21 +182,24 @@ TmsPathQuery *tms_path_query_build(const TmsPathQuerySpec *spec)
 			lappend_int(path_query->keys, spec->keys[key] ? select_column(&list, "c", tms_key_names[key]) : 0);
 	results = list_length(list.names);
 
-	/* What only conditions use is parsed with the rest and then leaves the select list. */
+	/* What only conditions and order use is parsed with the rest and then leaves the select list. */
 	for (i = 0; i < relation->ncolumns; i++)
 	{
-		if (bms_is_member(i + 1, qual_attrs))
-			qual_columns[i] = select_attribute(&list, relation, i + 1);
+		if (bms_is_member(i + 1, inner_attrs))
+			inner_columns[i] = select_attribute(&list, relation, i + 1);
 	}
 	query = parse_as(select_text(relation, &list), spec->check_as_user);
 	for (i = 0; i < relation->ncolumns; i++)
 	{
-		if (qual_columns[i] > 0)
-			shipment.columns[i] = list_nth_node(TargetEntry, query->targetList, qual_columns[i] - 1)->expr;
+		if (inner_columns[i] > 0)
+			shipment.columns[i] = list_nth_node(TargetEntry, query->targetList, inner_columns[i] - 1)->expr;
 	}
 	quals = (List *) tms_ship((Node *) spec->quals, &shipment);
 	query->targetList = list_truncate(query->targetList, results);
 	query->jointree->quals = quals == NIL ? NULL : (Node *) make_ands_explicit(quals);
+	add_order(query, spec->order, &shipment);
+	query->limitCount = tms_ship(spec->limit_count, &shipment);
+	query->limitOffset = tms_ship(spec->limit_offset, &shipment);
 
 	path_query->query = query;
 	path_query->params = shipment.params;
@@ -188,7 +223,7 @@ static bool reads_tms_table(Node *node, void *context)
 	return expression_tree_walker(node, reads_tms_table, context);
 }
 
-PlannedStmt *tms_path_query_plan(const Query *query, ParamListInfo params)
+PlannedStmt *tms_path_query_plan(const Query *query, ParamListInfo params, bool fast_start)
 {
 	Query *copy = (Query *) copyObjectImpl(query);
 	List *rewritten;
@@ -203,48 +238,5 @@ PlannedStmt *tms_path_query_plan(const Query *query, ParamListInfo params)
 						errmsg("relation \"%s\" reads a foreign table of tms_fdw itself",
 							   get_rel_name(rt_fetch(1, query->rtable)->relid)),
 						errhint("Captures come from tms.capture or from views over it.")));
-	return pg_plan_query(copy, "", 0, params);
-}
-
-/* A context in which columns of "c" and "d" are printed. */
-static List *deparse_context(const Query *query)
-{
-	PlannedStmt *statement = makeNode(PlannedStmt);
-	List *names = list_make1("c");
-	int i;
-
-	statement->rtable = query->rtable;
-	for (i = 1; i < list_length(query->rtable); i++)
-		names = lappend(names, "d");
-	return deparse_context_for_plan_tree(statement, names);
-}
-
-char *tms_path_query_text(const Query *query)
-{
-	RangeTblEntry *rte = rt_fetch(1, query->rtable);
-	List *context;
-	StringInfoData sql;
-	ListCell *lc;
-	const char *separator = " ";
-	int guc_level = NewGUCNestLevel();
-
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
-	context = deparse_context(query);
-	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT");
-	foreach (lc, query->targetList)
-	{
-		appendStringInfo(&sql, "%s%s", separator,
-						 deparse_expression((Node *) lfirst_node(TargetEntry, lc)->expr, context, true, false));
-		separator = ", ";
-	}
-	appendStringInfo(
-		&sql, " FROM %s c%s",
-		quote_qualified_identifier(get_namespace_name(get_rel_namespace(rte->relid)), get_rel_name(rte->relid)),
-		list_length(query->rtable) > 1 ? DEVICE_JOIN : "");
-	if (query->jointree->quals != NULL)
-		appendStringInfo(&sql, " WHERE %s", deparse_expression(query->jointree->quals, context, true, false));
-	AtEOXact_GUC(true, guc_level);
-	return sql.data;
+	return pg_plan_query(copy, "", fast_start ? CURSOR_OPT_FAST_PLAN : 0, params);
 }

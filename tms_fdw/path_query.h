@@ -16,6 +16,17 @@
 
 #include "tms_fdw/relation.h"
 
+/* How a device's row is found for a capture's. */
+#define TMS_DEVICE_JOIN " LEFT JOIN tms.device d ON (d.device_id OPERATOR(pg_catalog.=) c.device_id)"
+
+/* One key of the path query's order; nodes of the outer query. */
+typedef struct TmsPathOrder
+{
+	Expr *expr; /* shippable */
+	Oid sort_operator; /* what sorts before: < or > of a B-tree family */
+	bool nulls_first;
+} TmsPathOrder;
+
 /* What a path query shall have. */
 typedef struct TmsPathQuerySpec
 {
@@ -25,6 +36,9 @@ typedef struct TmsPathQuerySpec
 	Bitmapset *attrs; /* attribute numbers of the foreign table that are wanted, of those the path query can give */
 	bool keys[TMS_KEY_COUNT]; /* columns wanted for ourselves */
 	List *quals; /* shippable conditions of the outer query, without RestrictInfo */
+	List *order; /* of TmsPathOrder */
+	Node *limit_count; /* shippable expressions of the outer query, or NULL */
+	Node *limit_offset;
 } TmsPathQuerySpec;
 
 typedef struct TmsPathQuery
@@ -40,9 +54,10 @@ extern TmsPathQuery *tms_path_query_build(const TmsPathQuerySpec *spec);
 
 /*
  * Plans a copy of the query for execution or estimation; no I/O beyond catalogs. Parameters marked constant are taken as
- * such. An error when the query reads a foreign table of tms_fdw itself.
+ * such. With fast_start a plan is preferred that gives its first rows soon. An error when the query reads a foreign table of
+ * tms_fdw itself.
  */
-extern PlannedStmt *tms_path_query_plan(const Query *query, ParamListInfo params);
+extern PlannedStmt *tms_path_query_plan(const Query *query, ParamListInfo params, bool fast_start);
 
 /* The query as SQL, palloc'd; names are qualified, parameters are $1, $2 ... */
 extern char *tms_path_query_text(const Query *query);

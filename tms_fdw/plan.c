@@ -1,22 +1,17 @@
 /*
- * Planning. Estimates come from planning the path query in this process, which reads catalogs and nothing else; images are
- * charged by the wait for them.
+ * Planning: the server's callbacks. Whatever way the planner chooses becomes one plan node with one path query.
  */
 #include "postgres.h"
 
 #include <limits.h>
 
-#include "access/sysattr.h"
 #include "foreign/fdwapi.h"
-#include "miscadmin.h"
 #include "nodes/makefuncs.h"
-#include "nodes/nodeFuncs.h"
-#include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/planmain.h"
-#include "optimizer/prep.h"
 #include "optimizer/restrictinfo.h"
+#include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -25,238 +20,18 @@
 #include "tms_fdw/option.h"
 #include "tms_fdw/path_query.h"
 #include "tms_fdw/plan.h"
+#include "tms_fdw/plan_rel.h"
+#include "tms_fdw/plan_statistics.h"
 #include "tms_fdw/pushdown.h"
-
-/*
- * The wait for one image, in the planner's unit of cost, where a page read in sequence counts 1. Low enough that the default
- * of tms.max_images, fetched 16 at a time, stays below jit_above_cost: compiling costs more than it could save.
- */
-#define REQUEST_COST 100.0
 
 /* What the planner takes an image's width for, in bytes. */
 #define IMAGE_WIDTH (250 * 1024)
 
-typedef struct Estimate
-{
-	double path_rows; /* of the path query */
-	double rows; /* after the conditions that stay */
-	Cost startup_cost;
-	Cost total_cost;
-} Estimate;
+/* ForeignPath.fdw_private: an integer, these flags. The rest of a variant is in the path itself. */
+#define PATH_FAST_START 1
+#define PATH_WITH_LIMIT 2
 
-/* RelOptInfo.fdw_private. */
-typedef struct RelPlan
-{
-	TmsRelation *relation;
-	Oid check_as_user;
-	List *shipped; /* RestrictInfos of the table alone that the path query checks */
-	List *local; /* the others */
-	Bitmapset *attrs; /* attribute numbers the query uses, whole rows resolved; without those only `shipped` uses */
-	bool has_images; /* is an attribute among them that needs requests? */
-	Estimate estimate; /* of a scan without more conditions */
-} RelPlan;
-
-/* --- what the query uses ------------------------------------------------------------------------------------------- */
-
-typedef struct WholeRowContext
-{
-	Index relid;
-	char mark_name[32]; /* of the target entry to pass over */
-} WholeRowContext;
-
-static bool has_whole_row(Node *node, WholeRowContext *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Var))
-		return ((Var *) node)->varno == context->relid && ((Var *) node)->varattno == 0 &&
-			   ((Var *) node)->varlevelsup == 0;
-	if (IsA(node, TargetEntry))
-	{
-		TargetEntry *entry = (TargetEntry *) node;
-
-		if (entry->resjunk && entry->resname != NULL && strcmp(entry->resname, context->mark_name) == 0)
-			return false;
-	}
-	return expression_tree_walker(node, has_whole_row, (void *) context);
-}
-
-/*
- * Does the query itself use whole rows, and not only the planner, which asks for one to recheck it after a concurrent
- * update of another table? The latter must not fetch images: a recheck only looks at attributes used otherwise, too.
- */
-static bool whole_row_used(PlannerInfo *root, RelOptInfo *rel)
-{
-	PlanRowMark *mark = get_plan_rowmark(root->rowMarks, rel->relid);
-	WholeRowContext context = {rel->relid};
-
-	if (mark == NULL || rel->reloptkind != RELOPT_BASEREL)
-		return true;
-	snprintf(context.mark_name, sizeof(context.mark_name), "wholerow%u", mark->rowmarkId);
-	return query_tree_walker(root->parse, has_whole_row, (void *) &context, QTW_IGNORE_RANGE_TABLE);
-}
-
-/* Adds the attributes an expression uses; true when it uses a whole row. */
-static bool add_attributes(Node *expr, Index relid, Bitmapset **attrs)
-{
-	Bitmapset *shifted = NULL;
-	bool whole_row = false;
-	int member = -1;
-
-	pull_varattnos(expr, relid, &shifted);
-	while ((member = bms_next_member(shifted, member)) >= 0)
-	{
-		AttrNumber attnum = member + FirstLowInvalidHeapAttributeNumber;
-
-		if (attnum == 0)
-			whole_row = true;
-		else if (attnum > 0)
-			*attrs = bms_add_member(*attrs, attnum);
-	}
-	return whole_row;
-}
-
-static bool needs_images(const TmsRelation *relation, const Bitmapset *attrs)
-{
-	int attnum = -1;
-
-	while ((attnum = bms_next_member(attrs, attnum)) >= 0)
-	{
-		if (tms_relation_column_kind(relation, attnum) >= TMS_COLUMN_IMAGE)
-			return true;
-	}
-	return false;
-}
-
-/*
- * The attributes that the scan must give: for the query's output, for conditions that stay, and, when rows are rechecked
- * after concurrent updates, for the shipped conditions.
- */
-static Bitmapset *wanted_attributes(PlannerInfo *root, RelOptInfo *rel, const TmsRelation *relation, List *shipped,
-									List *local)
-{
-	Bitmapset *attrs = NULL;
-	bool whole_row = add_attributes((Node *) rel->reltarget->exprs, rel->relid, &attrs);
-	bool whole_row_local = add_attributes((Node *) extract_actual_clauses(local, false), rel->relid, &attrs);
-	int attnum;
-
-	if (whole_row_local || (whole_row && whole_row_used(root, rel)))
-	{
-		for (attnum = 1; attnum <= relation->ncolumns; attnum++)
-		{
-			if (tms_relation_column_kind(relation, attnum) != TMS_COLUMN_NONE)
-				attrs = bms_add_member(attrs, attnum);
-		}
-	}
-	else if (whole_row)
-		(void) add_attributes((Node *) extract_actual_clauses(shipped, false), rel->relid, &attrs);
-	return attrs;
-}
-
-/* --- conditions ---------------------------------------------------------------------------------------------------- */
-
-/* Divides conditions between the path query and the executor. */
-static void divide_clauses(RelOptInfo *rel, const TmsRelation *relation, List *clauses, List **shipped, List **local)
-{
-	ListCell *lc;
-
-	foreach (lc, clauses)
-	{
-		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
-
-		if (rinfo->pseudoconstant)
-			continue; /* a Result node above takes care of it */
-		if (tms_is_shippable((Node *) rinfo->clause, rel->relid, relation) &&
-			restriction_is_securely_promotable(rinfo, rel))
-			*shipped = lappend(*shipped, rinfo);
-		else
-			*local = lappend(*local, rinfo);
-	}
-}
-
-/*
- * Divides what stays behind into conditions to check before images are asked for, and those that need an image. The order
- * given is by security level; nothing that may leak is moved before a condition of a lower level.
- */
-static void divide_local(RelOptInfo *rel, const TmsRelation *relation, List *local, List **before, List **after)
-{
-	Index barrier = (Index) -1;
-	ListCell *lc;
-
-	foreach (lc, local)
-	{
-		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
-		Bitmapset *attrs = NULL;
-		bool whole_row = add_attributes((Node *) rinfo->clause, rel->relid, &attrs);
-
-		if (whole_row || needs_images(relation, attrs))
-		{
-			*after = lappend(*after, rinfo->clause);
-			barrier = Min(barrier, rinfo->security_level);
-		}
-		else if (rinfo->security_level > barrier && !rinfo->leakproof)
-			*after = lappend(*after, rinfo->clause);
-		else
-			*before = lappend(*before, rinfo->clause);
-	}
-}
-
-/* --- the path query and its estimate ------------------------------------------------------------------------------- */
-
-static TmsPathQuery *build_path_query(RelOptInfo *rel, const RelPlan *plan, const Bitmapset *attrs, List *shipped)
-{
-	TmsPathQuerySpec spec = {0};
-	int attnum = -1;
-
-	spec.relation = plan->relation;
-	spec.relid = rel->relid;
-	spec.check_as_user = plan->check_as_user;
-	spec.quals = extract_actual_clauses(shipped, false);
-	while ((attnum = bms_next_member(attrs, attnum)) >= 0)
-	{
-		TmsColumnKind kind = tms_relation_column(plan->relation, attnum)->kind;
-
-		spec.attrs = bms_add_member(spec.attrs, attnum);
-		if (kind >= TMS_COLUMN_IMAGE)
-			memset(spec.keys, true, sizeof(spec.keys));
-		else if (kind == TMS_COLUMN_EXPECTED_SOURCE)
-			spec.keys[TMS_KEY_CAPTURE_ID] = true;
-	}
-	return tms_path_query_build(&spec);
-}
-
-/* Rows and cost of the path query with these conditions, and of what is done to its rows here. */
-static Estimate estimate_scan(PlannerInfo *root, RelOptInfo *rel, const RelPlan *plan, List *shipped, List *local)
-{
-	TmsPathQuery *path_query = build_path_query(rel, plan, plan->attrs, shipped);
-	Plan *path_plan = tms_path_query_plan(path_query->query, NULL)->planTree;
-	Selectivity selectivity = clauselist_selectivity(root, local, rel->relid, JOIN_INNER, NULL);
-	QualCost qual_cost;
-	Estimate estimate;
-
-	cost_qual_eval(&qual_cost, local, root);
-	estimate.path_rows = path_plan->plan_rows;
-	estimate.rows = clamp_row_est(path_plan->plan_rows * selectivity);
-	estimate.startup_cost = path_plan->startup_cost + qual_cost.startup;
-	estimate.total_cost =
-		path_plan->total_cost + qual_cost.startup + (cpu_tuple_cost + qual_cost.per_tuple) * path_plan->plan_rows;
-	if (plan->has_images)
-	{
-		Oid userid = OidIsValid(plan->check_as_user) ? plan->check_as_user : GetUserId();
-		TmsServerOptions *options = tms_server_options(rel->serverid, userid);
-		double images;
-		List *before = NIL;
-		List *after = NIL;
-
-		divide_local(rel, plan->relation, local, &before, &after);
-		images = path_plan->plan_rows * clauselist_selectivity(root, before, rel->relid, JOIN_INNER, NULL);
-
-		/* The first image is waited for in full, the others arrive meanwhile. */
-		estimate.startup_cost += REQUEST_COST;
-		estimate.total_cost += REQUEST_COST + images * REQUEST_COST / options->concurrency;
-	}
-	return estimate;
-}
+/* --- size ---------------------------------------------------------------------------------------------------------- */
 
 /* Lets sorts and hashes above know what an image weighs. */
 static void widen_images(RelOptInfo *rel, const TmsRelation *relation)
@@ -274,33 +49,156 @@ static void widen_images(RelOptInfo *rel, const TmsRelation *relation)
 	}
 }
 
-/* --- callbacks ----------------------------------------------------------------------------------------------------- */
+/* A scan of the table alone, in no order. */
+static TmsScanVariant plain_variant(PlannerInfo *root, const TmsRelPlan *plan)
+{
+	TmsScanVariant variant = {plan->shipped, plan->local};
+
+	variant.fast_start = root->tuple_fraction > 0;
+	return variant;
+}
 
 void tms_plan_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid)
 {
-	RelPlan *plan = palloc0(sizeof(RelPlan));
+	TmsRelPlan *plan = palloc0(sizeof(TmsRelPlan));
+	TmsScanVariant variant;
 
 	rel->fdw_private = plan;
 	plan->relation = tms_relation_resolve(foreigntableid);
 	plan->check_as_user = tms_rel_check_as_user(root, rel);
-	divide_clauses(rel, plan->relation, rel->baserestrictinfo, &plan->shipped, &plan->local);
-	plan->attrs = wanted_attributes(root, rel, plan->relation, plan->shipped, plan->local);
-	plan->has_images = needs_images(plan->relation, plan->attrs);
+	tms_divide_clauses(rel, plan->relation, rel->baserestrictinfo, &plan->shipped, &plan->local);
+	plan->attrs = tms_wanted_attributes(root, rel, plan->relation, plan->shipped, plan->local);
+	plan->has_images = tms_needs_images(plan->relation, plan->attrs);
 
-	plan->estimate = estimate_scan(root, rel, plan, plan->shipped, plan->local);
+	variant = plain_variant(root, plan);
+	plan->estimate = tms_variant_estimate(root, rel, plan, &variant);
 	rel->rows = plan->estimate.rows;
-	rel->tuples = Max(rel->tuples, plan->estimate.path_rows);
+	rel->tuples = Max(tms_relation_tuples(plan->relation), plan->estimate.path_rows);
 	widen_images(rel, plan->relation);
+}
+
+/* --- paths --------------------------------------------------------------------------------------------------------- */
+
+static List *path_flags(const TmsScanVariant *variant, bool with_limit)
+{
+	return list_make1(makeInteger((variant->fast_start ? PATH_FAST_START : 0) | (with_limit ? PATH_WITH_LIMIT : 0)));
+}
+
+static void add_scan_path(PlannerInfo *root, RelOptInfo *rel, const TmsScanVariant *variant,
+						  const TmsEstimate *estimate, Relids required_outer)
+{
+	add_path(rel, (Path *) tms_create_foreignscan_path(root, rel, estimate->rows, estimate->startup_cost,
+													   estimate->total_cost, variant->pathkeys, required_outer,
+													   path_flags(variant, false)));
+}
+
+/* A scan that takes values of other tables, one row of them at a time. */
+static void add_join_path(PlannerInfo *root, RelOptInfo *rel, const TmsRelPlan *plan, Relids required_outer)
+{
+	ParamPathInfo *param_info = get_baserel_parampathinfo(root, rel, required_outer);
+	TmsScanVariant variant = {list_copy(plan->shipped), list_copy(plan->local)};
+	TmsEstimate estimate;
+
+	tms_divide_clauses(rel, plan->relation, param_info->ppi_clauses, &variant.shipped, &variant.local);
+	variant.rows_max = param_info->ppi_rows;
+	estimate = tms_variant_estimate(root, rel, plan, &variant);
+	param_info->ppi_rows = estimate.rows;
+	add_scan_path(root, rel, &variant, &estimate, required_outer);
 }
 
 void tms_plan_paths(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid)
 {
-	RelPlan *plan = rel->fdw_private;
-	Estimate *estimate = &plan->estimate;
+	TmsRelPlan *plan = rel->fdw_private;
+	TmsScanVariant variant = plain_variant(root, plan);
+	ListCell *lc;
 
-	add_path(rel, (Path *) tms_create_foreignscan_path(root, rel, estimate->rows, estimate->startup_cost,
-													   estimate->total_cost, NIL, rel->lateral_relids));
+	if (!bms_is_empty(rel->lateral_relids))
+		add_join_path(root, rel, plan, rel->lateral_relids);
+	else
+	{
+		add_scan_path(root, rel, &variant, &plan->estimate, NULL);
+		foreach (lc, tms_useful_orders(root, rel, plan))
+		{
+			TmsEstimate estimate;
+
+			variant.pathkeys = lfirst(lc);
+			estimate = tms_variant_estimate(root, rel, plan, &variant);
+			add_scan_path(root, rel, &variant, &estimate, NULL);
+		}
+	}
+	foreach (lc, tms_join_parameters(root, rel, plan))
+		add_join_path(root, rel, plan, lfirst(lc));
 }
+
+/* --- LIMIT and OFFSET ---------------------------------------------------------------------------------------------- */
+
+/* Is the query a SELECT of rows of one table, in which LIMIT counts the very rows that the scan gives? */
+static bool limit_counts_scanned_rows(PlannerInfo *root)
+{
+	Query *parse = root->parse;
+
+	return parse->commandType == CMD_SELECT && parse->limitOption == LIMIT_OPTION_COUNT && parse->rowMarks == NIL &&
+		   parse->setOperations == NULL && !parse->hasTargetSRFs && !parse->hasAggs && parse->groupClause == NIL &&
+		   parse->groupingSets == NIL && parse->distinctClause == NIL && !parse->hasWindowFuncs &&
+		   !root->hasHavingQual && bms_membership(root->all_baserels) == BMS_SINGLETON;
+}
+
+/* Just below the cheapest of these paths. */
+static Cost undercut(List *paths, Cost cost, bool startup)
+{
+	ListCell *lc;
+
+	foreach (lc, paths)
+	{
+		Path *path = lfirst(lc);
+
+		cost = Min(cost, 0.9 * (startup ? path->startup_cost : path->total_cost));
+	}
+	return cost;
+}
+
+/*
+ * Offers the whole query, with its order and its limit, as one scan. The path stays one of the table itself, which becomes a
+ * plan node like any other.
+ */
+void tms_plan_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input_rel, RelOptInfo *output_rel,
+						  void *extra)
+{
+	Query *parse = root->parse;
+	RelOptInfo *rel;
+	TmsRelPlan *plan;
+	TmsScanVariant variant;
+	TmsEstimate estimate;
+	ForeignPath *path;
+
+	if (stage != UPPERREL_FINAL || !((FinalPathExtraData *) extra)->limit_needed || !limit_counts_scanned_rows(root))
+		return;
+	rel = find_base_rel(root, bms_singleton_member(root->all_baserels));
+	plan = rel->fdw_private;
+	if (rel->fdwroutine == NULL || rel->fdwroutine->GetForeignRelSize != tms_plan_rel_size || plan->local != NIL ||
+		!bms_is_empty(rel->lateral_relids) || !tms_order_is_shippable(root, rel, plan, root->sort_pathkeys) ||
+		!tms_is_shippable(parse->limitCount, rel->relid, plan->relation) ||
+		!tms_is_shippable(parse->limitOffset, rel->relid, plan->relation))
+		return;
+
+	variant = plain_variant(root, plan);
+	variant.pathkeys = root->sort_pathkeys;
+	variant.limit_count = parse->limitCount;
+	variant.limit_offset = parse->limitOffset;
+	estimate = tms_variant_estimate(root, rel, plan, &variant);
+
+	/*
+	 * A limit above a scan is never better: the path query's planner has the same choices and knows the limit, and no image
+	 * is asked for ahead in vain. Estimates of the two are too close to show it.
+	 */
+	path = tms_create_foreignscan_path(
+		root, rel, estimate.rows, undercut(output_rel->pathlist, estimate.startup_cost, true),
+		undercut(output_rel->pathlist, estimate.total_cost, false), variant.pathkeys, NULL, path_flags(&variant, true));
+	add_path(output_rel,
+			 apply_projection_to_path(root, output_rel, (Path *) path, root->upper_targets[UPPERREL_FINAL]));
+}
+
+/* --- plan ---------------------------------------------------------------------------------------------------------- */
 
 /* Where the value of each attribute comes from, as TMS_PLAN_SOURCES. */
 static List *attribute_sources(const TmsRelation *relation, const TmsPathQuery *path_query, const Bitmapset *attrs)
@@ -333,9 +231,13 @@ static void depend_on_path_query(PlannerInfo *root, const TmsPathQuery *path_que
 	}
 }
 
-/* TMS_PLAN_EXPECTED: a LIMIT that others apply, EXISTS and its like stop early. (Cursors do too, but say so at run time.) */
-static int rows_expected(PlannerInfo *root, RelOptInfo *rel)
+/*
+ * TMS_PLAN_EXPECTED: a LIMIT that others apply, EXISTS and its like stop early, unless a sort takes all rows first. (Cursors
+ * do too, but say so at run time.)
+ */
+static int rows_expected(PlannerInfo *root, RelOptInfo *rel, const ForeignPath *path)
 {
+	int presorted;
 	ListCell *lc;
 
 	foreach (lc, root->join_info_list)
@@ -346,36 +248,57 @@ static int rows_expected(PlannerInfo *root, RelOptInfo *rel)
 			bms_is_member(rel->relid, join->syn_righthand))
 			return 1;
 	}
+	if (root->query_pathkeys != NIL &&
+		!pathkeys_count_contained_in(root->query_pathkeys, path->path.pathkeys, &presorted) && presorted == 0)
+		return 0;
 	return root->tuple_fraction < 1 ? 0 : (int) Min(root->tuple_fraction, INT_MAX);
+}
+
+/* The variant behind a path, but for its conditions. */
+static TmsScanVariant path_variant(PlannerInfo *root, const ForeignPath *path)
+{
+	int flags = intVal(linitial(path->fdw_private));
+	TmsScanVariant variant = {0};
+
+	variant.pathkeys = path->path.pathkeys;
+	variant.fast_start = (flags & PATH_FAST_START) != 0;
+	if (flags & PATH_WITH_LIMIT)
+	{
+		variant.limit_count = root->parse->limitCount;
+		variant.limit_offset = root->parse->limitOffset;
+	}
+	return variant;
 }
 
 ForeignScan *tms_plan_scan(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid, ForeignPath *best_path, List *tlist,
 						   List *scan_clauses, Plan *outer_plan)
 {
-	RelPlan *plan = rel->fdw_private;
-	List *shipped = NIL;
-	List *local = NIL;
+	TmsRelPlan *plan = rel->fdw_private;
+	TmsScanVariant variant = path_variant(root, best_path);
 	List *before = NIL;
 	List *after = NIL;
 	TmsPathQuery *path_query;
 	Bitmapset *attrs;
 	List *items;
 
-	divide_clauses(rel, plan->relation, scan_clauses, &shipped, &local);
-	attrs = wanted_attributes(root, rel, plan->relation, shipped, local);
-	if (needs_images(plan->relation, attrs))
-		divide_local(rel, plan->relation, local, &before, &after);
+	tms_divide_clauses(rel, plan->relation, scan_clauses, &variant.shipped, &variant.local);
+	attrs = tms_wanted_attributes(root, rel, plan->relation, variant.shipped, variant.local);
+	if (tms_needs_images(plan->relation, attrs))
+		tms_divide_local(rel, plan->relation, variant.local, &before, &after);
 	else
-		after = extract_actual_clauses(local, false);
+		after = extract_actual_clauses(variant.local, false);
 
-	path_query = build_path_query(rel, plan, attrs, shipped);
+	path_query = tms_variant_query(root, rel, plan, attrs, &variant);
 	depend_on_path_query(root, path_query);
 
-	items = list_make4(path_query->query, attribute_sources(plan->relation, path_query, attrs), path_query->keys,
-					   makeInteger(list_length(path_query->params)));
-	items = lappend(items, makeInteger(rows_expected(root, rel)));
+	items = list_make5(path_query->query, attribute_sources(plan->relation, path_query, attrs), path_query->keys,
+					   makeInteger(list_length(path_query->params)),
+					   makeInteger(variant.limit_count != NULL || variant.limit_offset != NULL
+									   ? 0
+									   : rows_expected(root, rel, best_path)));
+	items = lappend(items, makeInteger(variant.fast_start));
 	return make_foreignscan(tlist, after, rel->relid, list_concat_copy(path_query->params, before), items, NIL,
-							list_concat_copy(extract_actual_clauses(shipped, false), before), outer_plan);
+							list_concat_copy(extract_actual_clauses(variant.shipped, false), before), outer_plan);
 }
 
 List *tms_plan_modify(PlannerInfo *root, ModifyTable *plan, Index result_relation, int subplan_index)

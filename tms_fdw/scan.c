@@ -45,6 +45,7 @@ typedef struct TmsScan
 {
 	/* from the plan */
 	Query *query;
+	bool fast_start; /* of the path query */
 	List *before; /* conditions, as expressions */
 	int *sources; /* per attribute, see plan.h */
 	int keys[TMS_KEY_COUNT];
@@ -141,6 +142,7 @@ static void unpack_plan(TmsScan *scan, ForeignScan *plan)
 
 	scan->query = list_nth_node(Query, plan->fdw_private, TMS_PLAN_QUERY);
 	scan->expected = intVal(list_nth(plan->fdw_private, TMS_PLAN_EXPECTED));
+	scan->fast_start = intVal(list_nth(plan->fdw_private, TMS_PLAN_FAST_START)) != 0;
 	scan->sources = palloc(list_length(sources) * sizeof(int));
 	for (i = 0; i < list_length(sources); i++)
 	{
@@ -159,7 +161,7 @@ static void plan_path_query(TmsScan *scan, ForeignScanState *node)
 	MemoryContext old = MemoryContextSwitchTo(node->ss.ps.state->es_query_cxt);
 
 	evaluate_params(scan, true);
-	scan->plan = tms_path_query_plan(scan->query, scan->params);
+	scan->plan = tms_path_query_plan(scan->query, scan->params, scan->fast_start);
 	MemoryContextSwitchTo(old);
 }
 

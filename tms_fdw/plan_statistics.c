@@ -1,0 +1,92 @@
+/*
+ * Statistics of a foreign table's columns. ANALYZE of the relation behind it, which upkeep and autovacuum run, serves both,
+ * so that joins and conditions that stay here are estimated as they would be over the relation itself.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "foreign/fdwapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "utils/rls.h"
+#include "utils/selfuncs.h"
+#include "utils/syscache.h"
+
+#include "tms_fdw/plan.h"
+#include "tms_fdw/plan_rel.h"
+#include "tms_fdw/plan_statistics.h"
+
+static get_relation_stats_hook_type previous_hook;
+
+/* What we know about a table of this query; NULL when it is not ours or was not looked at yet. */
+static const TmsRelPlan *find_plan(PlannerInfo *root, const RangeTblEntry *rte)
+{
+	int i;
+
+	for (i = 1; i < root->simple_rel_array_size; i++)
+	{
+		RelOptInfo *rel = root->simple_rel_array[i];
+
+		if (rel != NULL && root->simple_rte_array[i] == rte)
+			return rel->fdwroutine != NULL && rel->fdwroutine->GetForeignRelSize == tms_plan_rel_size ? rel->fdw_private
+																									  : NULL;
+	}
+	return NULL;
+}
+
+/* May operators that leak see values from these statistics? Only if the user may read all rows of the column. */
+static bool may_see_values(const TmsRelPlan *plan, AttrNumber attnum)
+{
+	Oid relid = plan->relation->relid;
+	Oid userid = OidIsValid(plan->check_as_user) ? plan->check_as_user : GetUserId();
+
+	return check_enable_rls(relid, userid, true) != RLS_ENABLED &&
+		   (pg_class_aclcheck(relid, userid, ACL_SELECT) == ACLCHECK_OK ||
+			pg_attribute_aclcheck(relid, attnum, userid, ACL_SELECT) == ACLCHECK_OK);
+}
+
+static bool find_statistics(PlannerInfo *root, RangeTblEntry *rte, AttrNumber attnum, VariableStatData *vardata)
+{
+	const TmsRelPlan *plan;
+	AttrNumber theirs;
+	bool with_children;
+
+	if (previous_hook != NULL && previous_hook(root, rte, attnum, vardata))
+		return true;
+	if (rte->rtekind != RTE_RELATION || rte->relkind != RELKIND_FOREIGN_TABLE || attnum <= 0)
+		return false;
+	plan = find_plan(root, rte);
+	if (plan == NULL || tms_relation_column_kind(plan->relation, attnum) != TMS_COLUMN_RELATION)
+		return false;
+
+	theirs = get_attnum(plan->relation->relid, tms_relation_column(plan->relation, attnum)->name);
+	with_children = get_rel_relkind(plan->relation->relid) == RELKIND_PARTITIONED_TABLE;
+	vardata->statsTuple = SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(plan->relation->relid), Int16GetDatum(theirs),
+										  BoolGetDatum(with_children));
+	if (!HeapTupleIsValid(vardata->statsTuple))
+		return false; /* as with a view: statistics of the foreign table itself, if there are any */
+	vardata->freefunc = ReleaseSysCache;
+	vardata->acl_ok = rte->securityQuals == NIL && may_see_values(plan, theirs);
+	return true;
+}
+
+void tms_plan_statistics_init(void)
+{
+	previous_hook = get_relation_stats_hook;
+	get_relation_stats_hook = find_statistics;
+}
+
+double tms_relation_tuples(const TmsRelation *relation)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation->relid));
+	double tuples = 0;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		tuples = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
+		ReleaseSysCache(tuple);
+	}
+	return Max(tuples, 0);
+}
