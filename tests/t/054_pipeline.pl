@@ -127,9 +127,9 @@ sub budget
 my $fits = int(100 * 1024 / (length(jpeg('image 100', 2000)) + 4));
 is(budget('100kB', $fits), $fits, "100 kB are $fits images, the wanted one among them");
 
-# Sizes that are not known count as max_image_bytes: eleven reach the budget, behind the wanted one.
+# Sizes that are not known count as max_image_bytes: eleven reach the budget, the wanted one among them.
 $pc->sql("UPDATE tms.capture SET image_bytes = NULL; ALTER SERVER image_center OPTIONS (ADD max_image_bytes '100kB')");
-is(budget('1MB', 12), 12, 'unknown sizes count as max_image_bytes');
+is(budget('1MB', 11), 11, 'unknown sizes count as max_image_bytes');
 $pc->sql("UPDATE tms.capture SET image_bytes = @{[ length jpeg('image 100', 2000) ]}; ALTER SERVER image_center OPTIONS (DROP max_image_bytes)");
 
 # --- a rescan asks again only for what has changed ---
