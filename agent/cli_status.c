@@ -17,6 +17,7 @@
 #include "config.h"
 #include "data_lock.h"
 #include "status_file.h"
+#include "status_text.h"
 
 typedef struct Answer
 {
@@ -76,57 +77,27 @@ static int64_t number_of(const json_t *object, const char *name)
 	return json_integer_value(json_object_get(object, name));
 }
 
-/* "3 min" */
-static const char *span_of(int64_t micros, char *out, size_t size)
-{
-	static const struct
-	{
-		int64_t seconds;
-		const char *name;
-	} units[] = {{86400, "days"}, {3600, "h"}, {60, "min"}, {1, "s"}};
-	int64_t span = micros / CLOCK_SECOND;
-	int i = 0;
-
-	while (i < 3 && span < 2 * units[i].seconds)
-		i++;
-	snprintf(out, size, "%" PRId64 " %s", span < 0 ? 0 : span / units[i].seconds, units[i].name);
-	return out;
-}
-
 /* How long a time text lies back, or ahead; "" when it is none. */
-static const char *age_of(const char *at, char *out, size_t size)
+static const char *age_of(const char *at, char out[STATUS_TEXT_SIZE])
 {
 	int64_t time;
 
 	out[0] = '\0';
-	return tms_time_parse(at, strlen(at), &time) ? span_of(clock_now() - time, out, size) : out;
+	return tms_time_parse(at, strlen(at), &time) ? status_text_span(clock_now() - time, out) : out;
 }
 
-static const char *ahead_of(const char *at, char *out, size_t size)
+static const char *ahead_of(const char *at, char out[STATUS_TEXT_SIZE])
 {
 	int64_t time;
 
 	out[0] = '\0';
-	return tms_time_parse(at, strlen(at), &time) ? span_of(time - clock_now(), out, size) : out;
-}
-
-/* "1.5 GB" */
-static const char *size_of(int64_t bytes, char *out, size_t size)
-{
-	static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
-	double value = (double) bytes;
-	int unit = 0;
-
-	for (; value >= 1000 && unit < 5; unit++)
-		value /= 1024;
-	snprintf(out, size, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
-	return out;
+	return tms_time_parse(at, strlen(at), &time) ? status_text_span(time - clock_now(), out) : out;
 }
 
 static void print_destination(const char *title, const json_t *part)
 {
 	const char *oldest = text_of(part, "oldest_at"), *error = text_of(part, "error");
-	char age[32];
+	char age[STATUS_TEXT_SIZE];
 	int64_t backlog = number_of(part, "backlog");
 
 	int64_t requested = number_of(part, "requested");
@@ -135,7 +106,7 @@ static void print_destination(const char *title, const json_t *part)
 	if (backlog == 0)
 		printf("nothing waits");
 	else
-		printf("%" PRId64 " waiting, the oldest for %s", backlog, age_of(oldest, age, sizeof age));
+		printf("%" PRId64 " waiting, the oldest for %s", backlog, age_of(oldest, age));
 	if (requested > 0)
 		printf(", %" PRId64 "%s of them sent again by request", requested, requested >= 100000 ? " or more" : "");
 	if (*error)
@@ -148,18 +119,17 @@ static void print_cache(const json_t *status)
 	const json_t *rate = json_object_get(status, "intake_per_hour");
 	int64_t free_bytes = number_of(status, "free_bytes"), total = number_of(status, "total_bytes");
 	const char *until = text_of(status, "safe_until");
-	char held[32], free_text[32], total_text[32], left[32];
+	char held[STATUS_TEXT_SIZE], free_text[STATUS_TEXT_SIZE], total_text[STATUS_TEXT_SIZE], left[STATUS_TEXT_SIZE];
 
 	printf("%-14s%" PRId64 " photographs, %s\n", "cache", number_of(status, "cached"),
-		   size_of(number_of(status, "cached_bytes"), held, sizeof held));
+		   status_text_size(number_of(status, "cached_bytes"), held));
 	if (total > 0)
-		printf("%-14s%s free of %s (%.0f %%)\n", "disk", size_of(free_bytes, free_text, sizeof free_text),
-			   size_of(total, total_text, sizeof total_text), 100.0 * (double) free_bytes / (double) total);
+		printf("%-14s%s free of %s (%.0f %%)\n", "disk", status_text_size(free_bytes, free_text),
+			   status_text_size(total, total_text), 100.0 * (double) free_bytes / (double) total);
 	if (json_is_integer(rate))
 		printf("%-14s%" PRId64 " an hour\n", "intake", (int64_t) json_integer_value(rate));
 	if (*until)
-		printf("%-14s%s (in %s), if the image center stays away\n", "safe until", until,
-			   ahead_of(until, left, sizeof left));
+		printf("%-14s%s (in %s), if the image center stays away\n", "safe until", until, ahead_of(until, left));
 	else
 		printf("%-14s%s\n", "safe until",
 			   json_integer_value(rate) > 0 ? "more than ten years ahead, if the image center stays away"
@@ -216,7 +186,7 @@ static void print_ledgers(const json_t *ledgers)
 static void print_table(const Config *config, const Answer *answer)
 {
 	const json_t *status = answer->status;
-	char age[32];
+	char age[STATUS_TEXT_SIZE];
 
 	printf("device %s: ", config->device);
 	if (!answer->running)
@@ -234,7 +204,7 @@ static void print_table(const Config *config, const Answer *answer)
 		printf("%-14s%s, clock %s\n", "as of", text_of(status, "at"), text_of(status, "clock_state"));
 	else
 		printf("%-14s%s, %s ago: what the agent saw last\n", "as of", text_of(status, "at"),
-			   age_of(text_of(status, "at"), age, sizeof age));
+			   age_of(text_of(status, "at"), age));
 	print_destination("image center", json_object_get(status, "upload"));
 	print_destination("path center", json_object_get(status, "register"));
 	print_cache(status);

@@ -23,6 +23,7 @@
 #include "metrics_text.h"
 #include "service.h"
 #include "status.h"
+#include "status_page.h"
 
 #define CONNECTIONS  256
 #define IDLE_SECONDS 30
@@ -46,6 +47,7 @@ typedef struct Exchange
 {
 	const struct Route *route;
 	IntakeRequest *capture; /* of POST /v1/captures */
+	const char *rest; /* of the path, behind the route's */
 } Exchange;
 
 typedef enum MHD_Result (*Answer)(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange);
@@ -53,7 +55,7 @@ typedef enum MHD_Result (*Answer)(IntakeHttp *server, struct MHD_Connection *con
 typedef struct Route
 {
 	const char *method;
-	const char *path;
+	const char *path; /* one that ends with a slash, but "/", stands for all below it */
 	bool guarded; /* by intake.token_file */
 	Answer begin; /* with the head; NULL: nothing to do before the body is there */
 	Answer answer;
@@ -146,6 +148,54 @@ static enum MHD_Result answer_metrics(IntakeHttp *server, struct MHD_Connection 
 	return send_body(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text, NULL, NULL);
 }
 
+/* Queues a response for a browser, which is to take it for nothing else than it is. */
+static enum MHD_Result send_to_browser(struct MHD_Connection *connection, struct MHD_Response *response,
+									   const char *type, const char *policy, const char *caching)
+{
+	enum MHD_Result result;
+
+	if (!response)
+		return MHD_NO;
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+	MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, caching);
+	MHD_add_response_header(response, "Content-Security-Policy", policy);
+	MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+	MHD_add_response_header(response, "Referrer-Policy", "no-referrer");
+	MHD_add_response_header(response, "Cross-Origin-Resource-Policy", "same-origin");
+	result = MHD_queue_response(connection, MHD_HTTP_OK, response);
+	metrics_count_answer(MHD_HTTP_OK);
+	MHD_destroy_response(response);
+	return result;
+}
+
+static enum MHD_Result answer_page(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)
+{
+	const char *photographs = MHD_lookup_connection_value(connection, MHD_GET_ARGUMENT_KIND, "photographs");
+	char policy[STATUS_PAGE_POLICY_SIZE];
+	char *page =
+		status_page_policy(policy) ? status_page(server->context, !photographs || strcmp(photographs, "0") != 0) : NULL;
+
+	if (!page)
+		return send_error(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "the ledger cannot be read", NULL, NULL);
+	return send_to_browser(connection, MHD_create_response_from_buffer(strlen(page), page, MHD_RESPMEM_MUST_FREE),
+						   "text/html; charset=utf-8", policy, "no-store");
+}
+
+/* A photograph of the cache, for the page. Only paths of captures: what else lies in the folder is none of a reader's business. */
+static enum MHD_Result answer_photograph(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)
+{
+	TmsStoragePathParts parts;
+	int64_t size;
+	int fd;
+
+	if (!tms_storage_path_parse(exchange->rest, &parts) ||
+		cache_read(server->context->cache, exchange->rest, &fd, &size) != TMS_OK)
+		return send_error(connection, MHD_HTTP_NOT_FOUND, "no such photograph", NULL, NULL);
+	/* What is below a storage path never changes. */
+	return send_to_browser(connection, MHD_create_response_from_fd64((uint64_t) size, fd), "image/jpeg",
+						   "default-src 'none'", "private, max-age=604800, immutable");
+}
+
 static enum MHD_Result answer_healthz(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)
 {
 	return send_body(connection, MHD_HTTP_OK, "text/plain; charset=utf-8", strdup("ok\n"), NULL, NULL);
@@ -154,20 +204,36 @@ static enum MHD_Result answer_healthz(IntakeHttp *server, struct MHD_Connection 
 static const Route routes[] = {
 	{"POST", "/v1/captures", true, begin_capture, answer_capture},
 	{"GET", "/v1/status", true, NULL, answer_status},
+	{"GET", "/", true, NULL, answer_page},
+	{"GET", STATUS_PAGE_PHOTOGRAPHS, true, NULL, answer_photograph},
 	{"GET", "/metrics", true, NULL, answer_metrics},
 	{"GET", "/healthz", false, NULL, answer_healthz},
 };
 
-static const Route *find_route(const char *method, const char *path, const char **allowed)
+/* Is it the route's path? *rest is what is behind it. */
+static bool route_matches(const Route *route, const char *path, const char **rest)
+{
+	size_t len = strlen(route->path);
+
+	if (strncmp(path, route->path, len) != 0)
+		return false;
+	*rest = path + len;
+	return **rest == '\0' || (len > 1 && route->path[len - 1] == '/');
+}
+
+/* What answers GET answers HEAD too: libmicrohttpd leaves the body out. */
+static const Route *find_route(const char *method, const char *path, const char **rest, const char **allowed)
 {
 	*allowed = NULL;
 	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
 	{
-		if (strcmp(path, routes[i].path) != 0)
+		bool get = strcmp(routes[i].method, MHD_HTTP_METHOD_GET) == 0;
+
+		if (!route_matches(&routes[i], path, rest))
 			continue;
-		if (strcmp(method, routes[i].method) == 0)
+		if (strcmp(method, routes[i].method) == 0 || (get && strcmp(method, MHD_HTTP_METHOD_HEAD) == 0))
 			return &routes[i];
-		*allowed = routes[i].method;
+		*allowed = get ? "GET, HEAD" : routes[i].method;
 	}
 	return NULL;
 }
@@ -224,8 +290,8 @@ static void leave(IntakeHttp *server)
 static enum MHD_Result begin(IntakeHttp *server, struct MHD_Connection *connection, const char *url, const char *method,
 							 void **state)
 {
-	const char *allowed;
-	const Route *route = find_route(method, url, &allowed);
+	const char *allowed, *rest;
+	const Route *route = find_route(method, url, &rest, &allowed);
 	Exchange *exchange;
 
 	if (!route && allowed)
@@ -236,6 +302,10 @@ static enum MHD_Result begin(IntakeHttp *server, struct MHD_Connection *connecti
 	if (route->guarded && !has_token(server->context->config->intake_token, connection))
 		return send_error(connection, MHD_HTTP_UNAUTHORIZED, "a valid token is needed",
 						  MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer, Basic realm=\"tms-agent\", charset=\"UTF-8\"");
+	/* A page that a browser got from elsewhere could make it post a form here. Senders are no browsers, and our page has no form. */
+	if (strcmp(method, MHD_HTTP_METHOD_POST) == 0 &&
+		MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ORIGIN))
+		return send_error(connection, MHD_HTTP_FORBIDDEN, "a web page may not hand in photographs", NULL, NULL);
 	if (!enter(server))
 		return send_error(connection, MHD_HTTP_SERVICE_UNAVAILABLE, intake_failure(TMS_STOPPED), NULL, NULL);
 	exchange = calloc(1, sizeof *exchange);
@@ -245,6 +315,7 @@ static enum MHD_Result begin(IntakeHttp *server, struct MHD_Connection *connecti
 		return MHD_NO;
 	}
 	exchange->route = route;
+	exchange->rest = rest; /* lasts as long as the request */
 	*state = exchange;
 	return route->begin ? route->begin(server, connection, exchange) : MHD_YES;
 }

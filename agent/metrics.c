@@ -8,7 +8,7 @@
 /* The steps Prometheus's own libraries have by default, and two finer ones. */
 const int64_t metric_bounds[METRIC_BOUNDS] = {1000,   2500,   5000,    10000,   25000,   50000,   100000,
 											  250000, 500000, 1000000, 2500000, 5000000, 10000000};
-const unsigned metric_answers[METRIC_ANSWERS] = {200, 201, 304, 400, 401, 404, 405, 413, 422, 500, 503, 507, 0};
+const unsigned metric_answers[METRIC_ANSWERS] = {200, 201, 400, 401, 403, 404, 405, 413, 422, 500, 503, 507, 0};
 
 static atomic_int_fast64_t counters[METRIC_COUNTER_COUNT];
 static atomic_int_fast64_t answers[METRIC_ANSWERS];
