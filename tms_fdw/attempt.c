@@ -3,7 +3,9 @@
  *
  * What says that an endpoint is down: no connection, no answer in time, an answer that breaks off or is not what it should be
  * (size, digest), and the states 408, 429 and 5xx. Any other answer says that it is alive, also 404 and 403: the object is
- * missing, or one user's credentials are wrong, which must not keep the others from it. Failures of our own say nothing.
+ * missing, or one user's credentials are wrong, which must not keep the others from it. Failures of our own say nothing. One
+ * that takes longer than hedge_after and is beaten by the other source has failed too: else its timeout would never be waited
+ * for, and a dead source would cost every image that time.
  *
  * Invariant: an attempt is in its group's running from before it is sent until its source has been told of its end; only those
  * hold a probe or a slot.
@@ -79,20 +81,20 @@ TmsAttempt *tms_attempt_next(TmsAttemptGroup *group)
 	return attempt;
 }
 
-/* Has it been silent for as long as the server's hedge_after allows? */
+/* Has it been under way for longer than the server's hedge_after allows? */
 static bool is_overdue(const TmsAttempt *attempt)
 {
 	const TmsFetch *fetch = attempt->fetch;
 	int64 patience = attempt->group->options->hedge_after * INT64CONST(1000);
 
-	return fetch->outcome == TMS_FETCH_RUNNING && fetch->status == 0 && !fetch->stalled &&
+	return fetch->outcome == TMS_FETCH_RUNNING && !fetch->stalled &&
 		   tms_poller_clock() - tms_fetch_sent_at(fetch) >= patience;
 }
 
 void tms_attempt_end(TmsAttempt *attempt, bool beaten)
 {
 	if (attempt->running && beaten && is_overdue(attempt))
-		let_go(attempt, TMS_SIGN_DOWN, "no answer within hedge_after");
+		let_go(attempt, TMS_SIGN_DOWN, "slower than hedge_after");
 	else if (attempt->running)
 		let_go(attempt, outcome_sign(attempt), attempt->fetch->reason);
 	tms_fetch_end(attempt->fetch);

@@ -67,7 +67,7 @@ extern bool tms_attempt_was_neglected(const TmsAttempt *attempt);
 
 /*
  * Ends an attempt, running or not, and frees it with its body. One that is `beaten`, because the other source delivered first,
- * tells against its source if that had not begun to answer within hedge_after.
+ * tells against its source if it took longer than hedge_after.
  */
 extern void tms_attempt_end(TmsAttempt *attempt, bool beaten);
 
