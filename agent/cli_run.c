@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "clock.h"
 #include "data_lock.h"
 #include "listen.h"
 #include "log.h"
@@ -24,8 +25,16 @@
 #include "service.h"
 #include "status.h"
 #include "status_file.h"
+#include "watchdog.h"
 
 #define TICK_MS 10000 /* between samples of the rate of intake, and signs of life if systemd wants none sooner */
+
+/*
+ * A thread is stuck when it is silent for so long, by default or in watchdog times: long enough for a transaction over millions
+ * of rows on a slow disk.
+ */
+#define SILENCE  (600 * CLOCK_SECOND)
+#define SILENCES 5
 
 /* What takes captures in comes last: by then what it hands them to is there. */
 static const Service *const services[] = {
@@ -133,6 +142,7 @@ static TmsStatus reload(Agent *agent)
 static TmsStatus run_loop(Agent *agent, int signals)
 {
 	int64_t watchdog = notify_watchdog();
+	int64_t silence = watchdog ? SILENCES * watchdog : SILENCE;
 	int tick = watchdog && watchdog / 3000 < TICK_MS ? (int) (watchdog / 3000) : TICK_MS;
 
 	for (;;)
@@ -140,8 +150,9 @@ static TmsStatus run_loop(Agent *agent, int signals)
 		struct pollfd wait = {.fd = signals, .events = POLLIN};
 		struct signalfd_siginfo got;
 
-		/* A ledger that does not answer any more gets no sign of life: systemd starts anew. */
-		if (status_sample(&agent->context) && status_file_write(&agent->context))
+		/* A ledger that does not answer any more, or a stuck thread, gets no sign of life: systemd starts anew. */
+		if (watchdog_check(&agent->context, silence) && status_sample(&agent->context) &&
+			status_file_write(&agent->context))
 			notify_send("WATCHDOG=1");
 		if (poll(&wait, 1, tick) <= 0)
 			continue;

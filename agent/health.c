@@ -1,6 +1,7 @@
 /*
  * The board of the services' health: a report a part and the last errors of all, behind `lock`.
  */
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -67,6 +68,20 @@ void health_error(HealthPart part, const char *format, ...)
 	pthread_mutex_unlock(&lock);
 }
 
+void health_moved(HealthPart part)
+{
+	pthread_mutex_lock(&lock);
+	reports[part].moves++;
+	pthread_mutex_unlock(&lock);
+}
+
+void health_stalled(HealthPart part, int64_t micros)
+{
+	pthread_mutex_lock(&lock);
+	reports[part].stalled = micros;
+	pthread_mutex_unlock(&lock);
+}
+
 HealthReport health_get(HealthPart part)
 {
 	HealthReport copy;
@@ -74,6 +89,10 @@ HealthReport health_get(HealthPart part)
 	pthread_mutex_lock(&lock);
 	copy = reports[part];
 	pthread_mutex_unlock(&lock);
+	copy.failing = copy.error[0] != '\0';
+	if (copy.stalled > 0 && copy.error[0] == '\0')
+		snprintf(copy.error, sizeof copy.error, "no progress for %" PRId64 " seconds, and no error explains it",
+				 copy.stalled / CLOCK_SECOND);
 	return copy;
 }
 

@@ -25,7 +25,10 @@ typedef struct HealthReport
 	int64_t error_count;
 	int64_t last_ok; /* microseconds since 1970; 0: never */
 	int64_t last_error;
-	char error[200]; /* of the last error; "" when there was none since the last success */
+	int64_t moves; /* signs that something is on its way, such as bytes of an upload */
+	int64_t stalled; /* microseconds without progress for no known reason; 0: not so */
+	bool failing; /* something failed since the last success: `error` is about that */
+	char error[200]; /* of the last error since the last success, or that there is no progress; "" when all is well */
 } HealthReport;
 
 /* An error that is remembered beyond the next success; the same one again only counts. */
@@ -45,6 +48,12 @@ extern void health_ok(HealthPart part);
 
 /* Something failed; the text (no secret) is kept until the next success. */
 extern void health_error(HealthPart part, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Something is on its way, though not done. */
+extern void health_moved(HealthPart part);
+
+/* The watchdog's word: no progress for so long (microseconds), or 0: there is. */
+extern void health_stalled(HealthPart part, int64_t micros);
 
 /* A copy of one part's figures. */
 extern HealthReport health_get(HealthPart part);

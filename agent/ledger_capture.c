@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "ledger_db.h"
 #include "ledger_sql.h"
+#include "worker.h"
 
 #define REQUEST_PIECE 5000 /* rows looked at in one job of an upload request */
 #define TRIM_PIECE    2000 /* rows of a ledger dropped in one job */
@@ -194,7 +195,10 @@ TmsStatus ledger_request_upload(Ledger *ledger, int64_t request_id, int64_t sinc
 	TmsStatus status = ledger_write(ledger, run_request_begin, &request);
 
 	for (; status == TMS_OK && request.after < request.last; request.after += REQUEST_PIECE)
+	{
+		worker_beat(0); /* all of them may take long */
 		status = ledger_write(ledger, run_request_piece, &request);
+	}
 	return status == TMS_OK ? ledger_write(ledger, run_request_end, &request) : status;
 }
 

@@ -3,6 +3,7 @@
  */
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -34,6 +35,24 @@ static size_t clamp(int written, size_t size)
 	return (size_t) written < size ? (size_t) written : size - 1;
 }
 
+/* A line that was cut inside a quoted value is closed, so that it can still be read. */
+static void close_quote(char *line, size_t len)
+{
+	bool open = false;
+	size_t escape = 0; /* where the last escape begins */
+
+	for (size_t i = 0; i < len; i++)
+		if (line[i] == '\\' && open)
+			escape = i++;
+		else if (line[i] == '"')
+			open = !open;
+	if (!open)
+		return;
+	if (escape > 0 && escape + 1 == len - 1) /* its second character is the last one */
+		line[len - 2] = '.';
+	line[len - 1] = '"';
+}
+
 void log_event(LogLevel level, const char *event, const char *format, ...)
 {
 	char line[LINE_SIZE];
@@ -54,6 +73,8 @@ void log_event(LogLevel level, const char *event, const char *format, ...)
 	va_start(args, format);
 	len += clamp(vsnprintf(line + len, room - len, format, args), room - len);
 	va_end(args);
+	if (len == room - 1)
+		close_quote(line, len);
 
 	/* A line is a line, whatever came in by way of a value that was not quoted. */
 	for (size_t i = 0; i < len; i++)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "health.h"
 #include "log.h"
 #include "upload_rate.h"
 #include "upload_request.h"
@@ -195,6 +196,7 @@ static size_t read_file(char *buffer, size_t size, size_t count, void *argument)
 	if (!tms_sha256_update(attempt->digest, buffer, (size_t) got))
 		return CURL_READFUNC_ABORT;
 	attempt->sent += got;
+	health_moved(HEALTH_IMAGE_CENTER);
 	if (attempt->sent < attempt->object.bytes)
 		return (size_t) got;
 	if (!tms_sha256_final(attempt->digest, digest))
@@ -231,6 +233,7 @@ static size_t hash_answer(char *data, size_t size, size_t count, void *argument)
 
 	upload_rate_owe(&attempt->client->config->rate_limit, (int64_t) (size * count));
 	attempt->received += (int64_t) (size * count);
+	health_moved(HEALTH_IMAGE_CENTER);
 	if (attempt->received > attempt->object.bytes)
 		return 0;
 	return tms_sha256_update(attempt->digest, data, size * count) ? size * count : 0;

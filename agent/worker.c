@@ -9,13 +9,52 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 #include "worker.h"
+
+#define WORKERS_MAX 16
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static Worker *workers[WORKERS_MAX]; /* by lock: those between start and stop */
+static _Thread_local Worker *self;
+
+/* Puts `with` in the place of `old` in the list. A worker that has no place there is not watched. */
+static void list_replace(Worker *old, Worker *with)
+{
+	pthread_mutex_lock(&lock);
+	for (int i = 0; i < WORKERS_MAX; i++)
+		if (workers[i] == old)
+		{
+			workers[i] = with;
+			break;
+		}
+	pthread_mutex_unlock(&lock);
+}
+
+void worker_beat(int64_t micros)
+{
+	if (self != NULL)
+		self->alive_until = clock_steady() + (micros > 0 ? micros : 0);
+}
+
+int64_t worker_silence(const char *name)
+{
+	int64_t silence = 0;
+
+	pthread_mutex_lock(&lock);
+	for (int i = 0; i < WORKERS_MAX; i++)
+		if (workers[i] != NULL && strcmp(workers[i]->name, name) == 0)
+			silence = clock_steady() - workers[i]->alive_until;
+	pthread_mutex_unlock(&lock);
+	return silence > 0 ? silence : 0;
+}
 
 static void *worker_main(void *argument)
 {
 	Worker *worker = argument;
 
+	self = worker;
 	worker->run(worker->argument);
 	return NULL;
 }
@@ -26,6 +65,8 @@ TmsStatus worker_start(Worker *worker, const char *name, void (*run)(void *), vo
 	sigset_t before;
 	int error;
 
+	worker->name = name;
+	worker->alive_until = clock_steady();
 	worker->run = run;
 	worker->argument = argument;
 	worker->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -46,6 +87,7 @@ TmsStatus worker_start(Worker *worker, const char *name, void (*run)(void *), vo
 		return TMS_MEMORY;
 	}
 	pthread_setname_np(worker->thread, name);
+	list_replace(NULL, worker);
 	return TMS_OK;
 }
 
@@ -53,6 +95,7 @@ void worker_stop(Worker *worker)
 {
 	eventfd_write(worker->stop_fd, 1);
 	pthread_join(worker->thread, NULL);
+	list_replace(worker, NULL);
 	close(worker->stop_fd);
 }
 
@@ -60,6 +103,7 @@ bool worker_stopping(int stop_fd)
 {
 	struct pollfd stop = {.fd = stop_fd, .events = POLLIN};
 
+	worker_beat(0);
 	return poll(&stop, 1, 0) > 0;
 }
 
@@ -72,6 +116,7 @@ void worker_pause(int stop_fd, int64_t micros)
 
 int worker_poll_timeout(int64_t micros)
 {
+	worker_beat(micros);
 	if (micros <= 0)
 		return 0;
 	if (micros > INT_MAX)

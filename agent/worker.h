@@ -8,6 +8,7 @@
 #define AGENT_WORKER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,6 +17,8 @@
 typedef struct Worker
 {
 	pthread_t thread;
+	const char *name;
+	_Atomic int64_t alive_until; /* by the steady clock: the next sign of life comes before, if all is well */
 	int stop_fd; /* an eventfd, written once */
 	void (*run)(void *argument);
 	void *argument;
@@ -27,13 +30,22 @@ extern TMS_CHECKED TmsStatus worker_start(Worker *worker, const char *name, void
 /* Asks the thread to stop and waits until it has ended. */
 extern void worker_stop(Worker *worker);
 
+/*
+ * A sign of life of the thread that calls: the next one comes within so many microseconds. The functions below give one each,
+ * for as long as they wait. From a thread that is no worker: nothing.
+ */
+extern void worker_beat(int64_t micros);
+
+/* For how long, microseconds, the worker of that name has owed a sign of life; 0: it has not, or there is none. */
+extern int64_t worker_silence(const char *name);
+
 /* Is the descriptor's worker asked to stop? */
 extern bool worker_stopping(int stop_fd);
 
 /* Waits so many microseconds (less than zero: none), or until asked to stop. */
 extern void worker_pause(int stop_fd, int64_t micros);
 
-/* Milliseconds for poll(2), rounded up so that a wait does not end just before its time; at least 0. */
+/* Milliseconds for poll(2), which is called at once, rounded up so that a wait does not end just before its time; at least 0. */
 extern int worker_poll_timeout(int64_t micros);
 
 #endif

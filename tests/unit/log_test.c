@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -52,6 +53,38 @@ static int count_lines(const char *text)
 	for (; *text; text++)
 		lines += *text == '\n';
 	return lines;
+}
+
+/* What is cut inside a quoted value is closed, and not by half of an escape. */
+static void cut_lines(void **state)
+{
+	char *before = captured_text(), *text;
+	size_t done = strlen(before);
+
+	free(before);
+	for (int i = 0; i < 40; i++)
+	{
+		char value[5000], quoted[5100], *end;
+		bool open = false;
+
+		memset(value, 'x', sizeof value);
+		for (size_t j = 4000 + (size_t) i; j < sizeof value; j++)
+			value[j] = j % 2 ? '"' : '\\';
+		value[sizeof value - 1] = '\0';
+		log_event(LOG_LEVEL_INFO, "long", "text=%s", log_quote(value, quoted, sizeof quoted));
+		text = captured_text();
+		end = strchr(text + done, '\n');
+		assert_non_null(end);
+		assert_int_equal(end[1], '\0');
+		for (char *p = text + done; p < end; p++)
+			if (open && *p == '\\')
+				p++;
+			else if (*p == '"')
+				open = !open;
+		assert_false(open);
+		done = strlen(text);
+		free(text);
+	}
 }
 
 static void a_line(void **state)
@@ -180,6 +213,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_line, begin_capture, end_capture),
 		cmocka_unit_test_setup_teardown(one_line_whatever_comes, begin_capture, end_capture),
+		cmocka_unit_test_setup_teardown(cut_lines, begin_capture, end_capture),
 		cmocka_unit_test_setup_teardown(too_long, begin_capture, end_capture),
 		cmocka_unit_test_setup_teardown(levels, begin_capture, end_capture),
 		cmocka_unit_test_setup_teardown(threads, begin_capture, end_capture),

@@ -84,6 +84,15 @@ sub start
 	return $self;
 }
 
+# Lines of its log that are not key=value; what a sanitizer has to say is none either.
+sub malformed_log_lines
+{
+	my ($self) = @_;
+	my $pair = qr/[a-z0-9_]+=(?:"(?:[^"\\]|\\.)*"|[^\s"=]+)/;
+	return grep { !/^time=\d{4}-\d\d-\d\dT[\d:.]+Z level=(?:debug|info|warning|error) event=[a-z0-9_]+(?: $pair)* ?$/ }
+	  split /\n/, (-e $self->{log} ? read_file($self->{log}) : '');
+}
+
 # TERM; returns the exit status ($?) and the seconds it took.
 sub stop
 {
@@ -92,7 +101,9 @@ sub stop
 	my $begin = Time::HiRes::time();
 	kill 'TERM', $pid;
 	waitpid($pid, 0);
-	return wantarray ? ($?, Time::HiRes::time() - $begin) : $?;
+	my ($status, $seconds) = ($?, Time::HiRes::time() - $begin);
+	Test::More::fail("a log line is not key=value: $_") for $self->malformed_log_lines;
+	return wantarray ? ($status, $seconds) : $status;
 }
 
 sub kill9
