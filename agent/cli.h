@@ -34,5 +34,6 @@ extern int cli_run(const CliOptions *options);
 extern int cli_put(const CliOptions *options);
 extern int cli_status(const CliOptions *options);
 extern int cli_check_config(const CliOptions *options);
+extern int cli_selftest(const CliOptions *options);
 
 #endif
