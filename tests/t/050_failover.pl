@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use Tms::Namespace; # first: starts this file again
 use Test::More;
 use Tms::Cluster;
 use Tms::FrontEnd;
@@ -104,6 +105,29 @@ for my $failure (sort keys %failures)
 		like($cluster->sql('SELECT DISTINCT image_error FROM capture_image LIMIT 1'), qr/^image_center: circuit breaker open \(.+\)$/,
 			"$name: image_error says why");
 	}
+}
+
+# Packets to the center vanish: before a session has asked it, and while its connections are open.
+SKIP: {
+	skip 'no network namespace for this user', 9 unless Tms::Namespace::available();
+	$cluster->sql("SELECT tms.breaker_reset()");
+	my $at = "ALTER SERVER image_center OPTIONS (SET url '" . $nginx->url . "', SET hedge_after '%s', SET breaker_failures '%d'); SELECT tms.stat_images_reset()";
+	my $drop = Tms::Namespace::drop_command($nginx->{port});
+	for my $with ([ 'off', 5 ], [ '60ms', 5 ])
+	{
+		$cluster->sql(sprintf($at, @$with));
+		is($cluster->sql("$query;\n\\! $drop\n$query; $query"), "$n|0|$n\n$n|$n|$n\n$n|$n|$n", "packets dropped under way, hedge_after $with->[0]");
+		cmp_ok(sent(), '<=', $n + 16, 'cost no more requests than are under way at once');
+		is($cluster->sql("SELECT state FROM tms.stat_breaker WHERE endpoint LIKE '%:$nginx->{port}'"), 'open', 'and open the breaker');
+		Tms::Namespace::restore();
+		$cluster->sql("SELECT tms.breaker_reset()");
+	}
+	Tms::Namespace::drop($nginx->{port});
+	$cluster->sql("SELECT tms.stat_images_reset()");
+	is($cluster->sql("$query; $query"), "$n|$n|$n\n$n|$n|$n", 'packets dropped from the first connection on');
+	cmp_ok(sent(), '<=', 16, 'cost no more either');
+	Tms::Namespace::restore();
+	is($cluster->sql("SELECT tms.breaker_reset(); $query"), "\n$n|0|$n", 'and when they come again, the center serves');
 }
 
 # One by one, as an application without the foreign table asks: the failures that open the breaker, and no more.
