@@ -10,10 +10,12 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/planmain.h"
+#include "optimizer/planner.h"
 #include "optimizer/restrictinfo.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
 #include "tms_ext/compat.h"
@@ -30,6 +32,30 @@
 /* ForeignPath.fdw_private: an integer, these flags. The rest of a variant is in the path itself. */
 #define PATH_FAST_START 1
 #define PATH_WITH_LIMIT 2
+
+/* --- LIMIT and OFFSET ---------------------------------------------------------------------------------------------- */
+
+/* Is the query a SELECT of rows of one table, in which LIMIT counts the very rows that the scan gives? */
+static bool limit_counts_scanned_rows(PlannerInfo *root)
+{
+	Query *parse = root->parse;
+
+	return parse->commandType == CMD_SELECT && limit_needed(parse) && parse->limitOption == LIMIT_OPTION_COUNT &&
+		   parse->rowMarks == NIL && parse->setOperations == NULL && !parse->hasTargetSRFs && !parse->hasAggs &&
+		   parse->groupClause == NIL && parse->groupingSets == NIL && parse->distinctClause == NIL &&
+		   !parse->hasWindowFuncs && !root->hasHavingQual && bms_membership(root->all_baserels) == BMS_SINGLETON;
+}
+
+/* Can the path query do the query's order and limit, with nothing left to check here? */
+static bool limit_is_shippable(PlannerInfo *root, RelOptInfo *rel, const TmsRelPlan *plan)
+{
+	Query *parse = root->parse;
+
+	return rel->reloptkind == RELOPT_BASEREL && limit_counts_scanned_rows(root) && plan->local == NIL &&
+		   bms_is_empty(rel->lateral_relids) && tms_order_is_shippable(root, rel, plan, root->sort_pathkeys) &&
+		   tms_is_shippable(parse->limitCount, rel->relid, plan->relation) &&
+		   tms_is_shippable(parse->limitOffset, rel->relid, plan->relation);
+}
 
 /* --- size ---------------------------------------------------------------------------------------------------------- */
 
@@ -49,13 +75,40 @@ static void widen_images(RelOptInfo *rel, const TmsRelation *relation)
 	}
 }
 
-/* A scan of the table alone, in no order. */
+/* A scan of the table alone: in no order, or, where it can do the whole query, in the query's order up to its limit. */
 static TmsScanVariant plain_variant(PlannerInfo *root, const TmsRelPlan *plan)
 {
 	TmsScanVariant variant = {plan->shipped, plan->local};
 
 	variant.fast_start = root->tuple_fraction > 0;
+	if (plan->ships_limit)
+	{
+		variant.pathkeys = root->sort_pathkeys;
+		variant.limit_count = root->parse->limitCount;
+		variant.limit_offset = root->parse->limitOffset;
+	}
 	return variant;
+}
+
+/*
+ * The most rows that equalities leave, by statistics over all of the relation; 0 when there are none. Ranges do not count:
+ * statistics lag behind the newest rows, which partitions know better.
+ */
+static double rows_of_equalities(PlannerInfo *root, RelOptInfo *rel, const TmsRelPlan *plan)
+{
+	List *equalities = NIL;
+	ListCell *lc;
+
+	foreach (lc, plan->shipped)
+	{
+		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
+
+		if (IsA(rinfo->clause, OpExpr) && get_oprrest(((OpExpr *) rinfo->clause)->opno) == F_EQSEL)
+			equalities = lappend(equalities, rinfo);
+	}
+	if (equalities == NIL)
+		return 0;
+	return clamp_row_est(rel->tuples * clauselist_selectivity(root, equalities, rel->relid, JOIN_INNER, NULL));
 }
 
 void tms_plan_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid)
@@ -70,10 +123,14 @@ void tms_plan_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid)
 	plan->attrs = tms_wanted_attributes(root, rel, plan->relation, plan->shipped, plan->local);
 	plan->has_images = tms_needs_images(plan->relation, plan->attrs);
 
+	plan->ships_limit = limit_is_shippable(root, rel, plan);
+
+	rel->tuples = tms_relation_tuples(plan->relation);
 	variant = plain_variant(root, plan);
+	variant.rows_max = rel->tuples > 0 ? rows_of_equalities(root, rel, plan) : 0;
 	plan->estimate = tms_variant_estimate(root, rel, plan, &variant);
 	rel->rows = plan->estimate.rows;
-	rel->tuples = Max(tms_relation_tuples(plan->relation), plan->estimate.path_rows);
+	rel->tuples = Max(rel->tuples, plan->estimate.path_rows);
 	widen_images(rel, plan->relation);
 }
 
@@ -100,7 +157,8 @@ static void add_join_path(PlannerInfo *root, RelOptInfo *rel, const TmsRelPlan *
 	TmsEstimate estimate;
 
 	tms_divide_clauses(rel, plan->relation, param_info->ppi_clauses, &variant.shipped, &variant.local);
-	variant.rows_max = param_info->ppi_rows;
+	variant.rows_max =
+		plan->estimate.rows * clauselist_selectivity(root, param_info->ppi_clauses, rel->relid, JOIN_INNER, NULL);
 	estimate = tms_variant_estimate(root, rel, plan, &variant);
 	param_info->ppi_rows = estimate.rows;
 	add_scan_path(root, rel, &variant, &estimate, required_outer);
@@ -117,7 +175,7 @@ void tms_plan_paths(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid)
 	else
 	{
 		add_scan_path(root, rel, &variant, &plan->estimate, NULL);
-		foreach (lc, tms_useful_orders(root, rel, plan))
+		foreach (lc, plan->ships_limit ? NIL : tms_useful_orders(root, rel, plan))
 		{
 			TmsEstimate estimate;
 
@@ -128,19 +186,6 @@ void tms_plan_paths(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid)
 	}
 	foreach (lc, tms_join_parameters(root, rel, plan))
 		add_join_path(root, rel, plan, lfirst(lc));
-}
-
-/* --- LIMIT and OFFSET ---------------------------------------------------------------------------------------------- */
-
-/* Is the query a SELECT of rows of one table, in which LIMIT counts the very rows that the scan gives? */
-static bool limit_counts_scanned_rows(PlannerInfo *root)
-{
-	Query *parse = root->parse;
-
-	return parse->commandType == CMD_SELECT && parse->limitOption == LIMIT_OPTION_COUNT && parse->rowMarks == NIL &&
-		   parse->setOperations == NULL && !parse->hasTargetSRFs && !parse->hasAggs && parse->groupClause == NIL &&
-		   parse->groupingSets == NIL && parse->distinctClause == NIL && !parse->hasWindowFuncs &&
-		   !root->hasHavingQual && bms_membership(root->all_baserels) == BMS_SINGLETON;
 }
 
 /* Just below the cheapest of these paths. */
@@ -159,41 +204,29 @@ static Cost undercut(List *paths, Cost cost, bool startup)
 
 /*
  * Offers the whole query, with its order and its limit, as one scan. The path stays one of the table itself, which becomes a
- * plan node like any other.
+ * plan node like any other. Nothing else was weighed for the table: the path query's planner has all choices that there are
+ * above a scan, and knows the limit, and no image is asked for ahead in vain. Estimates are too close to show it.
  */
 void tms_plan_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input_rel, RelOptInfo *output_rel,
 						  void *extra)
 {
-	Query *parse = root->parse;
 	RelOptInfo *rel;
 	TmsRelPlan *plan;
 	TmsScanVariant variant;
-	TmsEstimate estimate;
 	ForeignPath *path;
 
-	if (stage != UPPERREL_FINAL || !((FinalPathExtraData *) extra)->limit_needed || !limit_counts_scanned_rows(root))
+	if (stage != UPPERREL_FINAL || !limit_counts_scanned_rows(root))
 		return;
 	rel = find_base_rel(root, bms_singleton_member(root->all_baserels));
 	plan = rel->fdw_private;
-	if (rel->fdwroutine == NULL || rel->fdwroutine->GetForeignRelSize != tms_plan_rel_size || plan->local != NIL ||
-		!bms_is_empty(rel->lateral_relids) || !tms_order_is_shippable(root, rel, plan, root->sort_pathkeys) ||
-		!tms_is_shippable(parse->limitCount, rel->relid, plan->relation) ||
-		!tms_is_shippable(parse->limitOffset, rel->relid, plan->relation))
+	if (rel->fdwroutine == NULL || rel->fdwroutine->GetForeignRelSize != tms_plan_rel_size || !plan->ships_limit)
 		return;
 
 	variant = plain_variant(root, plan);
-	variant.pathkeys = root->sort_pathkeys;
-	variant.limit_count = parse->limitCount;
-	variant.limit_offset = parse->limitOffset;
-	estimate = tms_variant_estimate(root, rel, plan, &variant);
-
-	/*
-	 * A limit above a scan is never better: the path query's planner has the same choices and knows the limit, and no image
-	 * is asked for ahead in vain. Estimates of the two are too close to show it.
-	 */
-	path = tms_create_foreignscan_path(
-		root, rel, estimate.rows, undercut(output_rel->pathlist, estimate.startup_cost, true),
-		undercut(output_rel->pathlist, estimate.total_cost, false), variant.pathkeys, NULL, path_flags(&variant, true));
+	path = tms_create_foreignscan_path(root, rel, plan->estimate.rows,
+									   undercut(output_rel->pathlist, plan->estimate.startup_cost, true),
+									   undercut(output_rel->pathlist, plan->estimate.total_cost, false),
+									   variant.pathkeys, NULL, path_flags(&variant, true));
 	add_path(output_rel,
 			 apply_projection_to_path(root, output_rel, (Path *) path, root->upper_targets[UPPERREL_FINAL]));
 }

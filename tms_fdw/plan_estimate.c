@@ -74,7 +74,7 @@ TmsEstimate tms_variant_estimate(PlannerInfo *root, RelOptInfo *rel, const TmsRe
 	PlannedStmt *statement = tms_path_query_plan(path_query->query, NULL, variant->fast_start);
 	Plan *path_plan = statement->planTree;
 	Selectivity selectivity = clauselist_selectivity(root, variant->local, rel->relid, JOIN_INNER, NULL);
-	Cost run_cost = RUN_COST + RUN_RELATION_COST * list_length(statement->relationOids);
+	Cost run_cost = TMS_RUN_COST + RUN_RELATION_COST * list_length(statement->relationOids);
 	QualCost qual_cost;
 	TmsEstimate estimate;
 
@@ -83,8 +83,8 @@ TmsEstimate tms_variant_estimate(PlannerInfo *root, RelOptInfo *rel, const TmsRe
 	estimate.rows = clamp_row_est(path_plan->plan_rows * selectivity);
 
 	/*
-	 * Looking for a value that is not known yet, each partition expects a row of its own, although an id is in one of them
-	 * alone. Statistics over all partitions know better.
+	 * Looking for an id, each partition expects a row of its own, although it is in one of them alone. Statistics over all
+	 * partitions know better.
 	 */
 	if (variant->rows_max > 0 && variant->rows_max < estimate.rows)
 	{

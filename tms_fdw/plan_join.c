@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
 #include "optimizer/restrictinfo.h"
 
@@ -12,8 +13,20 @@
 /* Each set costs one planning of the path query; a query with more ways than these has good ones among them. */
 #define SETS_MAX 4
 
+/* Would asking once for each row of one other table alone cost more than asking once for all rows of ours? */
+static bool too_many_rows(PlannerInfo *root, const TmsRelPlan *plan, Relids outer)
+{
+	int relid;
+	RelOptInfo *other;
+
+	if (!bms_get_singleton_member(outer, &relid))
+		return false;
+	other = find_base_rel(root, relid);
+	return other->rows * TMS_RUN_COST > plan->estimate.total_cost;
+}
+
 /* Adds the tables that a clause needs besides ours, if the path query can check it. */
-static List *add_clause(List *sets, RestrictInfo *rinfo, RelOptInfo *rel, const TmsRelPlan *plan)
+static List *add_clause(List *sets, PlannerInfo *root, RestrictInfo *rinfo, RelOptInfo *rel, const TmsRelPlan *plan)
 {
 	Relids outer;
 	ListCell *lc;
@@ -23,7 +36,7 @@ static List *add_clause(List *sets, RestrictInfo *rinfo, RelOptInfo *rel, const 
 		return sets;
 	outer = bms_union(rinfo->clause_relids, rel->lateral_relids);
 	outer = bms_del_member(outer, rel->relid);
-	if (bms_is_empty(outer) || bms_equal(outer, rel->lateral_relids))
+	if (bms_is_empty(outer) || bms_equal(outer, rel->lateral_relids) || too_many_rows(root, plan, outer))
 		return sets;
 	foreach (lc, sets)
 	{
@@ -65,7 +78,7 @@ static List *add_equalities(List *sets, PlannerInfo *root, RelOptInfo *rel, cons
 		if (search.current == NULL)
 			return sets;
 		foreach (lc, clauses)
-			sets = add_clause(sets, lfirst_node(RestrictInfo, lc), rel, plan);
+			sets = add_clause(sets, root, lfirst_node(RestrictInfo, lc), rel, plan);
 		search.done = lappend(search.done, search.current);
 	}
 }
@@ -78,6 +91,6 @@ List *tms_join_parameters(PlannerInfo *root, RelOptInfo *rel, const TmsRelPlan *
 	if (rel->has_eclass_joins)
 		sets = add_equalities(sets, root, rel, plan);
 	foreach (lc, rel->joininfo)
-		sets = add_clause(sets, lfirst_node(RestrictInfo, lc), rel, plan);
+		sets = add_clause(sets, root, lfirst_node(RestrictInfo, lc), rel, plan);
 	return sets;
 }

@@ -12,10 +12,7 @@
 #include "tms_fdw/plan_rel.h"
 #include "tms_fdw/pushdown.h"
 
-/*
- * A path query that gives fewer rows than this need not offer an order for merge joins: sorting its rows here costs less
- * than planning another one.
- */
+/* Merge joins pay between tables of more rows than this: fewer are hashed or sorted at less than planning a path query costs. */
 #define FEW_ROWS 1000
 
 /*
@@ -99,6 +96,21 @@ static List *add_order(List *orders, List *pathkeys)
 	return lappend(orders, pathkeys);
 }
 
+/* Is there a large table to merge with, in this class? */
+static bool has_large_member(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec)
+{
+	int relid = -1;
+
+	while ((relid = bms_next_member(ec->ec_relids, relid)) >= 0)
+	{
+		RelOptInfo *other = relid < root->simple_rel_array_size ? root->simple_rel_array[relid] : NULL;
+
+		if (other != NULL && other != rel && other->rows >= FEW_ROWS)
+			return true;
+	}
+	return false;
+}
+
 /*
  * What the query itself wants sorted (ORDER BY, GROUP BY, DISTINCT, windows: whichever comes first), and for larger scans
  * what merge joins want. Where only the first keys can be shipped, the server sorts the rest incrementally.
@@ -117,7 +129,8 @@ List *tms_useful_orders(PlannerInfo *root, RelOptInfo *rel, const TmsRelPlan *pl
 	{
 		EquivalenceClass *ec = lfirst(lc);
 
-		if (eclass_useful_for_merging(root, ec, rel) && shippable_member(rel, plan, ec) != NULL)
+		if (eclass_useful_for_merging(root, ec, rel) && has_large_member(root, rel, ec) &&
+			shippable_member(rel, plan, ec) != NULL)
 			orders = add_order(orders, list_make1(make_canonical_pathkey(root, ec, linitial_oid(ec->ec_opfamilies),
 																		 TMS_PATHKEY_ASCENDING, false)));
 	}

@@ -29,6 +29,8 @@ typedef struct TmsRelPlan
 	List *local; /* the others */
 	Bitmapset *attrs; /* attribute numbers the query uses, whole rows resolved; without those only `shipped` uses */
 	bool has_images; /* is an attribute among them that needs requests? */
+	bool
+		ships_limit; /* can the path query do the whole query with its order and limit? Then nothing else is offered. */
 	TmsEstimate estimate; /* of a scan without more conditions */
 } TmsRelPlan;
 
@@ -41,7 +43,7 @@ typedef struct TmsScanVariant
 	Node *limit_count; /* shippable, or NULL */
 	Node *limit_offset;
 	bool fast_start; /* the query above may stop reading early */
-	double rows_max; /* the planner's own estimate from the table's statistics; 0: none */
+	double rows_max; /* at most so many rows, by statistics over all of the relation; 0: not known */
 } TmsScanVariant;
 
 /* --- plan_conditions.c --- */
@@ -68,6 +70,9 @@ extern bool tms_needs_images(const TmsRelation *relation, const Bitmapset *attrs
 
 /* --- plan_estimate.c --- */
 
+/* Starting the path query's executor at all: what a nested loop pays for every outer row. */
+#define TMS_RUN_COST 1.0
+
 /* The path query of a variant, with these attributes. */
 extern TmsPathQuery *tms_variant_query(PlannerInfo *root, RelOptInfo *rel, const TmsRelPlan *plan,
 									   const Bitmapset *attrs, const TmsScanVariant *variant);
@@ -89,7 +94,10 @@ extern List *tms_order_of_pathkeys(RelOptInfo *rel, const TmsRelPlan *plan, List
 
 /* --- plan_join.c --- */
 
-/* Sets of other tables whose rows may give the path query values to look for: a list of Relids. */
+/*
+ * Sets of other tables whose rows may give the path query values to look for, if there are few enough of them: a list of
+ * Relids.
+ */
 extern List *tms_join_parameters(PlannerInfo *root, RelOptInfo *rel, const TmsRelPlan *plan);
 
 #endif
