@@ -223,6 +223,7 @@ static void *writer_main(void *argument)
 {
 	Ledger *ledger = argument;
 
+	pthread_setname_np(pthread_self(), "ledger");
 	pthread_mutex_lock(&ledger->lock);
 	for (;;)
 	{

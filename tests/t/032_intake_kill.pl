@@ -10,7 +10,7 @@ use Tms::Store;
 use Tms::Util;
 
 my $rounds = $ENV{TMS_LONG} ? 500 : 20;
-my $senders = 6;
+my $senders = 8;
 
 my $store = Tms::Store->new('kill')->start;
 my $pc = Tms::Cluster->start_new('kill');
