@@ -49,10 +49,10 @@ COMMENT ON FUNCTION tms.count_or_null(jsonb) IS 'A JSON number as a count; NULL 
 CREATE VIEW tms.fleet AS
 SELECT d.code AS device, d.site, problem.names AS problems, said.online, s.at AS last_heartbeat,
 	p.ok AS reachable, p.error AS probe_error, p.at AS last_probe,
-	said.clock_offset, said.upload_backlog, said.upload_oldest, said.upload_error,
+	said.clock_offset, said.upload_backlog, said.upload_oldest, said.upload_error, said.upload_requested,
 	said.register_backlog, said.register_oldest, said.register_error,
 	said.cached, said.cached_bytes, said.free_bytes, said.total_bytes, said.safe_until, said.set_aside, said.gaps,
-	said.intake_per_hour, said.version
+	said.intake_per_hour, said.agent_error, said.version
 FROM tms.device AS d
 	LEFT JOIN tms.device_status AS s ON s.device_id = d.device_id
 	LEFT JOIN tms.device_probe AS p ON p.device_id = d.device_id
@@ -62,6 +62,7 @@ FROM tms.device AS d
 			tms.count_or_null(s.status -> 'upload' -> 'backlog') AS upload_backlog,
 			now() - tms.time_or_null(s.status -> 'upload' ->> 'oldest_at') AS upload_oldest,
 			left(s.status -> 'upload' ->> 'error', 200) AS upload_error,
+			tms.count_or_null(s.status -> 'upload' -> 'requested') AS upload_requested,
 			tms.count_or_null(s.status -> 'register' -> 'backlog') AS register_backlog,
 			now() - tms.time_or_null(s.status -> 'register' ->> 'oldest_at') AS register_oldest,
 			left(s.status -> 'register' ->> 'error', 200) AS register_error,
@@ -72,6 +73,7 @@ FROM tms.device AS d
 			tms.time_or_null(s.status ->> 'safe_until') AS safe_until,
 			tms.count_or_null(s.status -> 'set_aside') AS set_aside,
 			tms.count_or_null(s.status -> 'intake_per_hour') AS intake_per_hour,
+			CASE jsonb_typeof(s.status -> 'error') WHEN 'string' THEN left(s.status ->> 'error', 200) END AS agent_error,
 			left(s.status ->> 'version', 50) AS version,
 			(SELECT coalesce(sum(g.captures), 0)::bigint FROM tms.device_gap AS g WHERE g.device = d.code) AS gaps
 	) AS said
@@ -82,16 +84,18 @@ FROM tms.device AS d
 			(2, 'offline', d.enabled AND s.at IS NOT NULL AND NOT said.online),
 			(3, 'captures missing', said.gaps > 0),
 			(4, 'disk full', said.free_bytes < said.total_bytes * 0.05),
-			(5, 'captures set aside', said.set_aside > 0),
-			(6, 'uploads wait', said.upload_oldest > interval '1 hour'),
-			(7, 'records wait', said.register_oldest > interval '1 hour'),
-			(8, 'unreachable', d.enabled AND NOT p.ok),
-			(9, 'clock wrong', abs(extract(epoch FROM said.clock_offset)) > 30),
-			(10, 'disabled', NOT d.enabled)
+			(5, 'disk full soon', said.safe_until < now() + interval '1 day'),
+			(6, 'agent fails', said.agent_error IS NOT NULL),
+			(7, 'captures set aside', said.set_aside > 0),
+			(8, 'uploads wait', said.upload_oldest > interval '1 hour'),
+			(9, 'records wait', said.register_oldest > interval '1 hour'),
+			(10, 'unreachable', d.enabled AND NOT p.ok),
+			(11, 'clock wrong', abs(extract(epoch FROM said.clock_offset)) > 30),
+			(12, 'disabled', NOT d.enabled)
 		) AS c (rank, name, present)
 		WHERE c.present
 	) AS problem
-ORDER BY problem.worst, said.upload_oldest DESC NULLS LAST, d.code;
+ORDER BY problem.worst, said.safe_until, said.upload_oldest DESC NULLS LAST, d.code;
 COMMENT ON VIEW tms.fleet IS 'every front end, worst first';
 COMMENT ON COLUMN tms.fleet.device IS 'code of the device';
 COMMENT ON COLUMN tms.fleet.site IS 'where it stands';
@@ -105,6 +109,7 @@ COMMENT ON COLUMN tms.fleet.clock_offset IS 'its clock minus this server''s, by 
 COMMENT ON COLUMN tms.fleet.upload_backlog IS 'captures it has yet to upload to the image center';
 COMMENT ON COLUMN tms.fleet.upload_oldest IS 'age of the oldest of them';
 COMMENT ON COLUMN tms.fleet.upload_error IS 'its last error in uploading';
+COMMENT ON COLUMN tms.fleet.upload_requested IS 'of its backlog: captures an upload request asked for, counted to 100,000';
 COMMENT ON COLUMN tms.fleet.register_backlog IS 'captures it has yet to register here';
 COMMENT ON COLUMN tms.fleet.register_oldest IS 'age of the oldest of them';
 COMMENT ON COLUMN tms.fleet.register_error IS 'its last error in registering';
@@ -112,8 +117,9 @@ COMMENT ON COLUMN tms.fleet.cached IS 'captures in its cache';
 COMMENT ON COLUMN tms.fleet.cached_bytes IS 'their size';
 COMMENT ON COLUMN tms.fleet.free_bytes IS 'free space on its disk';
 COMMENT ON COLUMN tms.fleet.total_bytes IS 'size of its disk';
-COMMENT ON COLUMN tms.fleet.safe_until IS 'how long it can go on without either center before its disk is full, by its own estimate';
+COMMENT ON COLUMN tms.fleet.safe_until IS 'until when it has room if the image center stays away, by its own estimate';
 COMMENT ON COLUMN tms.fleet.set_aside IS 'captures it can never upload';
 COMMENT ON COLUMN tms.fleet.gaps IS 'captures in tms.device_gap';
 COMMENT ON COLUMN tms.fleet.intake_per_hour IS 'captures it took in the last hour';
+COMMENT ON COLUMN tms.fleet.agent_error IS 'present error of its intake, cache server or cleaner';
 COMMENT ON COLUMN tms.fleet.version IS 'version of its agent';
