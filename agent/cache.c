@@ -371,7 +371,8 @@ TmsStatus cache_read(Cache *cache, const char *path, int *fd, int64_t *size)
 	return TMS_OK;
 }
 
-TmsStatus cache_remove(Cache *cache, const char *path)
+/* Unlinks a file and its side file; their folder is not synced yet. */
+static TmsStatus unlink_file(Cache *cache, const char *path)
 {
 	char side[TMS_STORAGE_PATH_SIZE];
 	const char *base;
@@ -387,12 +388,58 @@ TmsStatus cache_remove(Cache *cache, const char *path)
 		status = cache_failed("unlink", path);
 	else if (side_name(base, side, sizeof side) && unlinkat(folder, side, 0) != 0 && errno != ENOENT)
 		status = cache_failed("unlink", path);
-	else if (fsync(folder) != 0)
-		status = cache_failed("fsync", path);
 	close(folder);
-	if (status == TMS_OK)
-		remove_empty_folders(cache, path);
 	return status;
+}
+
+static bool in_same_folder(const char *a, const char *b)
+{
+	size_t len = (size_t) (strrchr(a, '/') ? strrchr(a, '/') - a + 1 : 0);
+
+	return strncmp(a, b, len) == 0 && strchr(b + len, '/') == NULL;
+}
+
+/* Makes durable what was unlinked in the folder of a path; the folder may be gone by now. */
+static bool folder_synced(Cache *cache, const char *path)
+{
+	const char *base;
+	int folder = cache_open_folder(cache, path, false, &base);
+	bool synced;
+
+	if (folder < 0)
+		return errno == ENOENT || errno == ENOTDIR;
+	synced = fsync(folder) == 0;
+	if (!synced)
+		(void) cache_failed("fsync", path);
+	close(folder);
+	return synced;
+}
+
+void cache_remove_all(Cache *cache, const char *const *paths, int count, bool *gone)
+{
+	bool synced = true;
+
+	for (int i = 0; i < count; i++)
+		gone[i] = unlink_file(cache, paths[i]) == TMS_OK;
+	for (int i = 0; i < count; i++)
+	{
+		if (i == 0 || !in_same_folder(paths[i - 1], paths[i]))
+			synced = folder_synced(cache, paths[i]);
+		gone[i] = gone[i] && synced;
+	}
+	for (int i = 0; i < count; i++)
+		if (gone[i] && (i + 1 == count || !in_same_folder(paths[i], paths[i + 1])))
+			remove_empty_folders(cache, paths[i]);
+}
+
+TmsStatus cache_remove(Cache *cache, const char *path)
+{
+	bool gone;
+
+	if (!tms_storage_path_valid(path, strlen(path)))
+		return TMS_INVALID;
+	cache_remove_all(cache, &path, 1, &gone);
+	return gone ? TMS_OK : TMS_IO;
 }
 
 TmsStatus cache_set_aside(Cache *cache, const char *path, const char *reason)

@@ -81,6 +81,9 @@ extern TMS_CHECKED TmsStatus cache_read(Cache *cache, const char *path, int *fd,
  */
 extern TMS_CHECKED TmsStatus cache_remove(Cache *cache, const char *path);
 
+/* The same for many, with one sync for those that follow each other in one folder; *gone tells of each. Failures are logged. */
+extern void cache_remove_all(Cache *cache, const char *const *paths, int count, bool *gone);
+
 /* Free and total bytes of the file system. */
 extern TMS_CHECKED TmsStatus cache_space(Cache *cache, int64_t *free_bytes, int64_t *total_bytes);
 

@@ -32,7 +32,6 @@
 #define CONNECTIONS        1024
 #define CONNECTIONS_PER_IP 768 /* one address cannot take them all */
 #define IDLE_SECONDS       30 /* without a byte either way */
-#define LEDGERS_MAX        1024
 #define REFUSED_SECONDS    10 /* one log line at most for all refusals in this time */
 
 typedef struct CacheServer
@@ -93,28 +92,12 @@ static void note_refusal(CacheServer *server, const char *why)
 		log_event(LOG_LEVEL_WARNING, "cache_refused", "reason=\"%s\" requests=%" PRId64, why, count);
 }
 
-/* Did a ledger have this capture, and its file was cleaned? The path names ledger number and seq. */
+/* Did a ledger have this capture, and its file was cleaned? */
 static bool was_cleaned(const ServiceContext *context, const char *path)
 {
-	TmsStoragePathParts parts;
-	LedgerInfo *ledgers;
-	int count;
-	bool cleaned = false;
+	LedgerEntry entry;
 
-	if (!tms_storage_path_parse(path, &parts))
-		return false;
-	ledgers = calloc(LEDGERS_MAX, sizeof *ledgers);
-	if (ledgers && ledger_list(context->ledger, ledgers, LEDGERS_MAX, &count) == TMS_OK)
-		for (int i = 0; i < count && !cleaned; i++)
-		{
-			LedgerEntry entry;
-
-			cleaned = tms_ledger_number(&ledgers[i].ledger) == parts.ledger_no &&
-					  ledger_get(context->ledger, &ledgers[i].ledger, parts.seq, &entry) == TMS_OK && !entry.held &&
-					  strcmp(entry.path, path) == 0;
-		}
-	free(ledgers);
-	return cleaned;
+	return ledger_get_path(context->ledger, path, &entry) == TMS_OK && !entry.held;
 }
 
 /* The digest's head, which the name of a capture ends with, is a validator: what lies under a name never changes. */

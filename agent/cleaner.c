@@ -1,36 +1,37 @@
 /*
  * The cleaner: takes captures out of the cache once they are safe elsewhere and old enough (DESIGN 8.4). One thread.
  *
- * A file is unlinked only if, all of it at that moment: the image center answers a HEAD with its size (and digest,
- * where the store tells one); the path center has confirmed its row; it was captured, and taken in, longer ago than
- * the cleaning period by the agent's clock, and by the image center's clock where it tells the time. No answer is
- * never a permission: a store that is away ends the sweep. A store that does not have the object makes it go there
- * again. A sweep goes only so far, so that a mistake in one of the rules' inputs has a rate, not an instant.
+ * Safe: verified in the image center, again and right now, and confirmed by the path center (cleaner_batch.h). No answer is
+ * never a permission: a store that is away ends the sweep. A store that does not have the object makes it go there again.
  *
- * Before the unlink the ledger notes that it is about to happen, after it that it has: a crash in between leaves a
- * file that is gone, which the ledger knows to be right.
+ * Old enough, expired: taken in and captured longer ago than the cleaning period, all of it: by elapsed time, which no clock
+ * that is set can make longer (ledger_elapsed.c); by the agent's clock; by the image center's, where it tells the time. A
+ * clock that is wrong can only make it later.
+ *
+ * The ladder of a full disk, less than min_free of it being free: first what is expired and safe; when none of that is left,
+ * what is safe and not expired, oldest first, until a little more than min_free is free; when there is none of that either,
+ * nothing, and intake refuses. Never an unsafe one. cleaner_state.h tells where on it the cleaner stands.
+ *
+ * A sweep looks at so many captures at most, so that a mistake in one of the rules' inputs has a rate, not an instant.
  */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backoff.h"
+#include "cleaner_batch.h"
+#include "cleaner_state.h"
 #include "clock.h"
 #include "health.h"
 #include "log.h"
 #include "service.h"
-#include "upload_request.h"
 #include "worker.h"
 
 #define SWEEP_INTERVAL (2 * CLOCK_SECOND)
-#define SWEEP_FILES    200 /* at most that many in a sweep: 100 a second */
-#define READ_COUNT     16
+#define SWEEP_FILES    1024 /* at most that many in a sweep, 512 a second */
 
-/* So many objects in a row that the store cannot tell about, and it is the store. */
-#define FAILURES_IN_A_ROW 3
-
-/* A store's clock that is further behind is told about; what is less just makes cleaning a little later. */
-#define CLOCK_TOLERANCE (300 * CLOCK_SECOND)
+/* Between sweeps that made room on a full disk, but not enough. */
+#define HURRY_INTERVAL (CLOCK_SECOND / 4)
 
 #define TRIM_INTERVAL (3600 * CLOCK_SECOND)
 
@@ -41,158 +42,131 @@ typedef struct Cleaner
 	UploadClient *client;
 	Backoff backoff; /* the image center as the cleaner sees it */
 	int64_t trim_at; /* by the steady clock */
-	int64_t
-		after_id; /* where the last sweep ended; the next one goes on there, so that no entry keeps it from others */
-	LedgerEntry entries[READ_COUNT];
+	LedgerCleanable
+		place; /* where the last sweep ended; the next one goes on there, so that no entry keeps it from others */
+	bool low; /* the disk was low, and room is made until there is a little more than min_free */
+	bool hurry; /* the last sweep made room, but not enough */
+	CleanerBatch batch;
 } Cleaner;
 
 /* One sweep. */
 typedef struct Sweep
 {
-	int64_t period;
-	int64_t before; /* captures from before this time are old enough */
+	CleanerRule rule;
+	CleanerOutcome outcome;
 	int looked_at;
-	int cleaned;
-	int missing; /* not in the image center */
-	int failures_in_a_row;
-	bool ended; /* early */
 } Sweep;
 
-/* --- one file --- */
-
-/* Is the entry old enough by the image center's clock too? Without that clock the agent's is all there is. */
-static bool old_enough(const Sweep *sweep, const LedgerEntry *entry, int64_t store_time)
+static bool measure_disk(Cleaner *cleaner, CleanerRule *rule)
 {
-	int64_t youngest = entry->taken_at > entry->record.captured_at ? entry->taken_at : entry->record.captured_at;
+	int64_t total;
 
-	return store_time == 0 || youngest < store_time - sweep->period;
+	if (cache_space(cleaner->context.cache, &rule->free_bytes, &total) != TMS_OK)
+		return false;
+	rule->min_free_bytes = total / 100 * cleaner->context.config->min_free_percent;
+	return true;
 }
 
-/*
- * Journals, unlinks, journals. The ledger asks once more, right then, whether the entry is uploaded and confirmed. A
- * failure is told where it happens and leaves the file for a later sweep.
- */
-static bool remove_file(Cleaner *cleaner, const LedgerEntry *entry)
+/* Once it is low, it stays so until there is a little more than min_free: else every capture would make it low again. */
+static bool disk_low(Cleaner *cleaner, const CleanerRule *rule)
 {
-	return ledger_cleaning(cleaner->context.ledger, entry->id) == TMS_OK &&
-		   cache_remove(cleaner->context.cache, entry->path) == TMS_OK &&
-		   ledger_cleaned(cleaner->context.ledger, entry->id) == TMS_OK;
-}
+	int64_t wanted = rule->min_free_bytes + (cleaner->low ? rule->min_free_bytes / 16 : 0);
 
-static void end_sweep(Cleaner *cleaner, Sweep *sweep, const char *reason)
-{
-	char quoted[400];
-	int64_t now = clock_steady();
-
-	sweep->ended = true;
-	backoff_fail(&cleaner->backoff, &backoff_away, now);
-	health_error(HEALTH_CLEANER, "%s", reason);
-	log_event(LOG_LEVEL_WARNING, "cleaner_waits", "reason=%s retry_in_ms=%" PRId64,
-			  log_quote(reason, quoted, sizeof(quoted)), (cleaner->backoff.retry_at - now) / 1000);
-}
-
-/* The image center has it. */
-static void clean_safe(Cleaner *cleaner, Sweep *sweep, const LedgerEntry *entry, const UploadResult *result)
-{
-	sweep->failures_in_a_row = 0;
-	if (!old_enough(sweep, entry, result->store_time))
-	{
-		if (clock_now() - result->store_time > CLOCK_TOLERANCE)
-			end_sweep(cleaner, sweep, "the image center's clock is behind the agent's: nothing is cleaned early");
-		return;
-	}
-	if (ledger_cleaning_period(cleaner->context.ledger) != sweep->period)
-	{
-		sweep->ended = true; /* the next one begins with the new period */
-		return;
-	}
-	if (!remove_file(cleaner, entry))
-		return;
-	sweep->cleaned++;
-	log_event(LOG_LEVEL_DEBUG, "cleaned", "seq=%" PRId64 " path=%s taken_at=%" PRId64 " period_seconds=%" PRId64,
-			  entry->seq, entry->path, entry->taken_at / CLOCK_SECOND, sweep->period / CLOCK_SECOND);
-}
-
-/* The image center does not have it, or has something else: it goes there again. */
-static void upload_again(Cleaner *cleaner, Sweep *sweep, const LedgerEntry *entry, const UploadResult *result)
-{
-	char reason[2 * sizeof(result->reason)];
-
-	sweep->failures_in_a_row = 0;
-	sweep->missing++;
-	log_event(LOG_LEVEL_WARNING, "not_in_image_center", "seq=%" PRId64 " path=%s reason=%s", entry->seq, entry->path,
-			  log_quote(result->reason, reason, sizeof(reason)));
-	if (ledger_set_uploaded(cleaner->context.ledger, entry->id, 0) != TMS_OK)
-		end_sweep(cleaner, sweep, "the ledger could not be written");
-}
-
-/* One HEAD from start to end. */
-static TmsStatus ask(Cleaner *cleaner, const UploadObject *object, UploadResult *result)
-{
-	int stop_fd = cleaner->worker.stop_fd;
-	TmsStatus status = upload_start(cleaner->client, UPLOAD_HEAD, object, -1, NULL);
-
-	while (status == TMS_OK && !upload_next(cleaner->client, result))
-	{
-		upload_wait(cleaner->client, stop_fd, CLOCK_SECOND);
-		if (worker_stopping(stop_fd))
-		{
-			upload_cut_off(cleaner->client);
-			status = TMS_STOPPED;
-		}
-	}
-	return status;
-}
-
-static void clean_entry(Cleaner *cleaner, Sweep *sweep, const LedgerEntry *entry)
-{
-	UploadObject object = {.bytes = entry->bytes};
-	UploadResult result;
-
-	memcpy(object.path, entry->path, sizeof(object.path));
-	memcpy(object.sha256, entry->sha256, sizeof(object.sha256));
-	sweep->looked_at++;
-	if (ask(cleaner, &object, &result) != TMS_OK)
-		sweep->ended = true;
-	else if (result.outcome == UPLOAD_OK)
-		clean_safe(cleaner, sweep, entry, &result);
-	else if (result.outcome == UPLOAD_ABSENT || result.outcome == UPLOAD_DIFFERENT)
-		upload_again(cleaner, sweep, entry, &result);
-	else if (result.outcome == UPLOAD_AWAY || ++sweep->failures_in_a_row >= FAILURES_IN_A_ROW)
-		end_sweep(cleaner, sweep, result.reason);
+	cleaner->low = rule->free_bytes < wanted;
+	return cleaner->low;
 }
 
 /* --- a sweep --- */
 
+static void sweep_ended(Cleaner *cleaner, const Sweep *sweep)
+{
+	const char *reason = sweep->outcome.reason;
+	char quoted[2 * sizeof sweep->outcome.reason];
+	int64_t now = clock_steady();
+
+	if (reason[0] == '\0')
+		return; /* TERM */
+	backoff_fail(&cleaner->backoff, &backoff_away, now);
+	health_error(HEALTH_CLEANER, "%s", reason);
+	log_event(LOG_LEVEL_WARNING, "cleaner_waits", "reason=%s retry_in_ms=%" PRId64,
+			  log_quote(reason, quoted, sizeof quoted), (cleaner->backoff.retry_at - now) / 1000);
+}
+
+/* The next batch behind `place`, cleaned. False when there is no more to do. */
+static bool run_batch(Cleaner *cleaner, Sweep *sweep, LedgerCleanable *place)
+{
+	CleanerBatch *batch = &cleaner->batch;
+	int max = SWEEP_FILES - sweep->looked_at < CLEANER_BATCH ? SWEEP_FILES - sweep->looked_at : CLEANER_BATCH;
+
+	if (ledger_next_cleanable(cleaner->context.ledger, place, batch->entries, max, &batch->count) != TMS_OK)
+		return false;
+	sweep->looked_at += batch->count;
+	if (batch->count > 0)
+		cleaner_batch_run(batch, &sweep->rule, &sweep->outcome);
+	return !place->ended && !sweep->outcome.ended && sweep->looked_at < SWEEP_FILES &&
+		   !worker_stopping(cleaner->worker.stop_fd);
+}
+
+static void clean_expired(Cleaner *cleaner, Sweep *sweep)
+{
+	LedgerCleanable *place = &cleaner->place;
+
+	place->before = clock_now() - sweep->rule.period;
+	place->last_id = ledger_aged(cleaner->context.ledger, sweep->rule.period);
+	while (run_batch(cleaner, sweep, place))
+		;
+	if (place->ended)
+		place->taken_at = place->id = 0;
+}
+
+/* Oldest first, until there is room. */
+static void clean_early(Cleaner *cleaner, Sweep *sweep)
+{
+	LedgerCleanable place = {.before = INT64_MAX, .last_id = INT64_MAX};
+
+	sweep->rule.early = true;
+	while (run_batch(cleaner, sweep, &place) && measure_disk(cleaner, &sweep->rule) && disk_low(cleaner, &sweep->rule))
+		;
+	if (sweep->outcome.cleaned > 0)
+		log_event(LOG_LEVEL_WARNING, "cleaned_early", "files=%d reason=\"the disk is low\"", sweep->outcome.cleaned);
+}
+
+/* Expired ones first; only a sweep that finds none of them takes others. */
+static CleanerState clean(Cleaner *cleaner, Sweep *sweep)
+{
+	if (sweep->rule.period > 0)
+		clean_expired(cleaner, sweep);
+	if (!cleaner->low)
+		return CLEANER_NORMAL;
+	if (sweep->outcome.cleaned > 0)
+		return CLEANER_DISK_LOW;
+	clean_early(cleaner, sweep);
+	return sweep->outcome.cleaned > 0 ? CLEANER_DISK_LOW_EARLY : CLEANER_DISK_LOW_STUCK;
+}
+
 static void run_sweep(Cleaner *cleaner)
 {
-	Ledger *ledger = cleaner->context.ledger;
-	Sweep sweep = {.period = ledger_cleaning_period(ledger)};
-	int count = READ_COUNT;
+	Sweep sweep = {.rule.period = ledger_cleaning_period(cleaner->context.ledger)};
+	const CleanerOutcome *outcome = &sweep.outcome;
+	CleanerState state;
 
-	if (sweep.period <= 0)
+	cleaner->low = measure_disk(cleaner, &sweep.rule) && disk_low(cleaner, &sweep.rule);
+	state = clean(cleaner, &sweep);
+	if (worker_stopping(cleaner->worker.stop_fd))
 		return;
-	sweep.before = clock_now() - sweep.period;
-	while (!sweep.ended && count == READ_COUNT && sweep.looked_at < SWEEP_FILES)
+	cleaner_state_set(state, sweep.rule.free_bytes, sweep.rule.min_free_bytes);
+	cleaner->hurry = cleaner->low && outcome->cleaned > 0;
+	if (outcome->cleaned > 0 || outcome->missing > 0)
+		log_event(LOG_LEVEL_INFO, "cache_cleaned",
+				  "files=%d not_in_image_center=%d period_seconds=%" PRId64 " state=%s", outcome->cleaned,
+				  outcome->missing, sweep.rule.period / CLOCK_SECOND, cleaner_state_name());
+	if (outcome->ended)
+		sweep_ended(cleaner, &sweep);
+	else if (sweep.looked_at > 0)
 	{
-		if (ledger_next_cleanable(ledger, sweep.before, cleaner->after_id, cleaner->entries, READ_COUNT, &count) !=
-			TMS_OK)
-			return;
-		for (int i = 0; i < count && !sweep.ended; i++)
-		{
-			clean_entry(cleaner, &sweep, &cleaner->entries[i]);
-			cleaner->after_id = cleaner->entries[i].id;
-		}
+		backoff_reset(&cleaner->backoff);
+		health_ok(HEALTH_CLEANER);
 	}
-	if (count < READ_COUNT && !sweep.ended)
-		cleaner->after_id = 0;
-	if (sweep.cleaned > 0 || sweep.missing > 0)
-		log_event(LOG_LEVEL_INFO, "cache_cleaned", "files=%d not_in_image_center=%d period_seconds=%" PRId64,
-				  sweep.cleaned, sweep.missing, sweep.period / CLOCK_SECOND);
-	if (sweep.ended || sweep.looked_at == 0)
-		return;
-	backoff_reset(&cleaner->backoff);
-	health_ok(HEALTH_CLEANER);
 }
 
 /* Drops entries from the ledger that are of no use to anybody any more. */
@@ -210,10 +184,13 @@ static void run_cleaner(void *argument)
 	Cleaner *cleaner = argument;
 	int stop_fd = cleaner->worker.stop_fd;
 
+	cleaner->batch.stop_fd = stop_fd;
 	while (!worker_stopping(stop_fd))
 	{
 		int64_t now = clock_steady();
 
+		/* A failure is logged by the ledger; without a mark things are cleaned later. */
+		(void) !ledger_mark(cleaner->context.ledger, ledger_cleaning_period(cleaner->context.ledger));
 		if (now >= cleaner->backoff.retry_at)
 			run_sweep(cleaner);
 		if (now >= cleaner->trim_at && !worker_stopping(stop_fd))
@@ -221,7 +198,7 @@ static void run_cleaner(void *argument)
 			trim_ledger(cleaner);
 			cleaner->trim_at = now + TRIM_INTERVAL;
 		}
-		worker_pause(stop_fd, SWEEP_INTERVAL);
+		worker_pause(stop_fd, cleaner->hurry ? HURRY_INTERVAL : SWEEP_INTERVAL);
 	}
 }
 
@@ -233,9 +210,13 @@ static TmsStatus start_cleaner(const ServiceContext *context, void **handle)
 	if (cleaner == NULL)
 		return TMS_MEMORY;
 	cleaner->context = *context;
-	status = upload_open(context->config, 1, &cleaner->client);
+	status = upload_open(context->config, CLEANER_CONNECTIONS, &cleaner->client);
 	if (status == TMS_OK)
+	{
+		cleaner->batch.context = &cleaner->context;
+		cleaner->batch.client = cleaner->client;
 		status = worker_start(&cleaner->worker, "cleaner", run_cleaner, cleaner);
+	}
 	if (status != TMS_OK)
 	{
 		upload_close(cleaner->client);

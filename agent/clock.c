@@ -1,5 +1,5 @@
 /*
- * The two clocks of the agent; see clock.h.
+ * The clocks of the agent; see clock.h.
  */
 #include <time.h>
 
@@ -21,4 +21,9 @@ int64_t clock_now(void)
 int64_t clock_steady(void)
 {
 	return clock_read(CLOCK_MONOTONIC);
+}
+
+int64_t clock_boot(void)
+{
+	return clock_read(CLOCK_BOOTTIME);
 }

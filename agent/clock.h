@@ -1,5 +1,5 @@
 /*
- * The two clocks of the agent, both in microseconds.
+ * The clocks of the agent, all in microseconds.
  */
 #ifndef AGENT_CLOCK_H
 #define AGENT_CLOCK_H
@@ -10,6 +10,9 @@
 
 /* Time of day since 1970; may be wrong and may jump. For what is written down. */
 extern int64_t clock_now(void);
+
+/* Time since the machine was started, suspends included; nobody can set it. */
+extern int64_t clock_boot(void);
 
 /* Time since some start; never jumps. For waits, intervals and time limits. */
 extern int64_t clock_steady(void);

@@ -396,6 +396,7 @@ static void free_ledger(Ledger *ledger)
 	pthread_cond_destroy(&ledger->wake);
 	pthread_mutex_destroy(&ledger->lock);
 	pthread_mutex_destroy(&ledger->read_lock);
+	pthread_mutex_destroy(&ledger->elapsed_lock);
 	free(ledger);
 }
 
@@ -410,6 +411,7 @@ TmsStatus ledger_open(Cache *cache, const char *data_dir, const char *device, co
 	ledger->high = ledger->placing = -1;
 	pthread_mutex_init(&ledger->lock, NULL);
 	pthread_mutex_init(&ledger->read_lock, NULL);
+	pthread_mutex_init(&ledger->elapsed_lock, NULL);
 	pthread_cond_init(&ledger->wake, NULL);
 	snprintf(ledger->file, sizeof ledger->file, "%s/ledger.db", data_dir);
 	snprintf(ledger->device, sizeof ledger->device, "%s", device);

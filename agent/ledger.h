@@ -23,6 +23,8 @@
 
 typedef struct Ledger Ledger;
 
+#define LEDGER_ETAG_SIZE 132
+
 typedef struct LedgerEntry
 {
 	int64_t id;
@@ -34,6 +36,7 @@ typedef struct LedgerEntry
 	bool held; /* the file is in the cache */
 	char path[TMS_STORAGE_PATH_SIZE];
 	uint8_t sha256[TMS_SHA256_SIZE];
+	char etag[LEDGER_ETAG_SIZE]; /* of the object when it was verified; "" when it has none */
 	Record record; /* record.captured_at is always set */
 } LedgerEntry;
 
@@ -59,6 +62,8 @@ typedef struct LedgerCounts
 	int64_t register_backlog;
 	int64_t register_oldest;
 	int64_t set_aside; /* never uploadable, or damaged: reported, not dropped */
+	int64_t cleaned; /* files that left the cache since ledger.db was made */
+	int64_t cleaned_early; /* of these, those that were not expired: the disk was full */
 	int64_t violations_waiting; /* unregistered, with a violation_code: the registrar sends at once; counted to 1000 */
 } LedgerCounts;
 
@@ -91,6 +96,9 @@ extern TMS_CHECKED TmsStatus ledger_append(Ledger *ledger, const char *temporary
 extern TMS_CHECKED TmsStatus ledger_get(Ledger *ledger, const TmsUuid *uuid, int64_t seq, LedgerEntry *out);
 extern TMS_CHECKED TmsStatus ledger_get_id(Ledger *ledger, int64_t id, LedgerEntry *out);
 
+/* The one under a storage path, also when a fork has moved it to another ledger. TMS_NOT_FOUND. */
+extern TMS_CHECKED TmsStatus ledger_get_path(Ledger *ledger, const char *path, LedgerEntry *out);
+
 /*
  * What travels with a capture's file (cache_note): its record and taken_at as JSON text, from which a lost ledger is made
  * again. TMS_TOO_LARGE when it does not fit.
@@ -106,8 +114,28 @@ extern TMS_CHECKED TmsStatus ledger_describe(const LedgerEntry *entry, char *out
 extern TMS_CHECKED TmsStatus ledger_next_uploads(Ledger *ledger, bool requested, int64_t after_id, LedgerEntry *out,
 												 int max, int *count);
 
-/* The image center holds exactly this capture (verified at `at`), or, with at = 0, does not hold it any more. */
-extern TMS_CHECKED TmsStatus ledger_set_uploaded(Ledger *ledger, int64_t id, int64_t at);
+/* How the image center was found to hold exactly a capture. */
+typedef enum LedgerVerified
+{
+	LEDGER_NOT_VERIFIED,
+	LEDGER_VERIFIED_LENGTH, /* its size alone */
+	LEDGER_VERIFIED_TOLD, /* its size, and its digest as the store tells it */
+	LEDGER_VERIFIED_READ, /* its bytes came back and have the digest */
+} LedgerVerified;
+
+typedef struct LedgerUpload
+{
+	int64_t id;
+	int64_t at; /* microseconds since 1970 */
+	LedgerVerified how;
+	char etag[LEDGER_ETAG_SIZE];
+} LedgerUpload;
+
+/* The image center holds these captures: one commit for all. */
+extern TMS_CHECKED TmsStatus ledger_set_uploaded(Ledger *ledger, const LedgerUpload *uploads, int count);
+
+/* The image center does not hold this capture any more, for that reason: it is to be uploaded again. */
+extern TMS_CHECKED TmsStatus ledger_set_missing(Ledger *ledger, int64_t id, const char *reason);
 
 /* This one can never be uploaded (reason: a short phrase): the watermark steps over it, status reports it. */
 extern TMS_CHECKED TmsStatus ledger_set_aside(Ledger *ledger, int64_t id, const char *reason);
@@ -146,23 +174,86 @@ extern int64_t ledger_request_seen(Ledger *ledger);
 
 /* The cleaning period in force, microseconds; 0: none known yet, nothing may be cleaned. Kept across restarts. */
 extern int64_t ledger_cleaning_period(Ledger *ledger);
-extern TMS_CHECKED TmsStatus ledger_set_cleaning_period(Ledger *ledger, int64_t period);
+
+/* A shorter one that was told once and waits to be told again; 0: none. */
+extern int64_t ledger_offered_period(Ledger *ledger);
+
+typedef enum LedgerPeriod
+{
+	LEDGER_PERIOD_SAME, /* it is in force already */
+	LEDGER_PERIOD_TAKEN, /* it is in force from now on */
+	LEDGER_PERIOD_OFFERED, /* told for the first time */
+	LEDGER_PERIOD_WAITS, /* told again, but too soon */
+} LedgerPeriod;
+
+/*
+ * The path center told this period (microseconds, sensible). A longer one than that in force is taken at once. A shorter
+ * one, and the first ever, only when it is told again at least `wait` (of elapsed time) later, and no other in between;
+ * what was told is kept across restarts.
+ */
+extern TMS_CHECKED TmsStatus ledger_offer_period(Ledger *ledger, int64_t period, int64_t wait, LedgerPeriod *out);
+
+/* --- time that has demonstrably passed; ledger_elapsed.c --- */
+
+/* What clocks said at one moment, microseconds. */
+typedef struct LedgerWitness
+{
+	int64_t elapsed;
+	int64_t clock; /* the clock of day */
+	int64_t store; /* the image center's clock; 0: not told */
+} LedgerWitness;
+
+/* Microseconds that have passed since ledger.db was made: never more than really did, whatever clocks are set to. */
+extern int64_t ledger_elapsed(Ledger *ledger);
+
+/* The image center said what time it is (microseconds since 1970; 0: it did not). */
+extern void ledger_witness(Ledger *ledger, int64_t store_time);
+
+/*
+ * Notes how far intake is and writes the count down, when it is time to: to be called every few seconds, by one thread.
+ * period: the cleaning period, for which notes are made often enough.
+ */
+extern TMS_CHECKED TmsStatus ledger_mark(Ledger *ledger, int64_t period);
+
+/* The id up to which all captures were demonstrably taken in that long ago; 0: none. */
+extern int64_t ledger_aged(Ledger *ledger, int64_t period);
 
 /* --- cleaner --- */
 
-/*
- * Entries that are held, uploaded and confirmed, and whose taken_at and captured_at are both before `before`: by taken_at,
- * oldest first, those behind the entry after_id (0: from the oldest on).
- */
-extern TMS_CHECKED TmsStatus ledger_next_cleanable(Ledger *ledger, int64_t before, int64_t after_id, LedgerEntry *out,
-												   int max, int *count);
+/* What may be cleaned, and a position in it. */
+typedef struct LedgerCleanable
+{
+	int64_t before; /* taken_at and captured_at are both before it, */
+	int64_t last_id; /* and the id is at most this */
+	int64_t taken_at, id; /* behind this entry; 0, 0: from the oldest on. Moved on by each call */
+	bool ended; /* out: nothing is left behind the position */
+} LedgerCleanable;
 
 /*
- * Journals that the file is about to be unlinked, and that it is gone. A file found gone at start is finished by itself.
- * TMS_NOT_FOUND from ledger_cleaning, unless the entry is held, uploaded and confirmed right then: the file has to stay.
+ * Entries that are held, uploaded and confirmed, by taken_at, oldest first, at most max. Looks at so many rows a call: it may
+ * find fewer, or none, before it ended.
  */
-extern TMS_CHECKED TmsStatus ledger_cleaning(Ledger *ledger, int64_t id);
-extern TMS_CHECKED TmsStatus ledger_cleaned(Ledger *ledger, int64_t id);
+extern TMS_CHECKED TmsStatus ledger_next_cleanable(Ledger *ledger, LedgerCleanable *where, LedgerEntry *out, int max,
+												   int *count);
+
+#define LEDGER_RECEIPT_SIZE 640
+
+/* One deletion. */
+typedef struct LedgerCleaning
+{
+	int64_t id;
+	bool early; /* not expired: the disk is full */
+	char receipt[LEDGER_RECEIPT_SIZE]; /* the rule and its inputs, a JSON object */
+	bool allowed; /* out of ledger_cleaning: held, uploaded and confirmed right then; else the file has to stay */
+	bool gone; /* for ledger_cleaned: the file is gone, durably; else it stays after all */
+} LedgerCleaning;
+
+/*
+ * Journals that files are about to be unlinked, and that they are gone: one commit each for all of them. What a crash in
+ * between leaves is finished at the next start: what is gone stays explained, what is still there stays.
+ */
+extern TMS_CHECKED TmsStatus ledger_cleaning(Ledger *ledger, LedgerCleaning *list, int count);
+extern TMS_CHECKED TmsStatus ledger_cleaned(Ledger *ledger, const LedgerCleaning *list, int count);
 
 /*
  * Drops entries that are a prefix of their ledger, cleaned, below confirmed (the entry at confirmed stays) and taken before

@@ -1,5 +1,5 @@
 /*
- * What happens to captures: appended, uploaded, set aside, confirmed, cleaned, trimmed. Every function here hands a job to
+ * What happens to captures: appended, uploaded, set aside, confirmed, trimmed; ledger_clean.c has the cleaning. Every function here hands a job to
  * the writer thread; see ledger.c.
  */
 #include <stdio.h>
@@ -116,27 +116,53 @@ TmsStatus ledger_append(Ledger *ledger, const char *temporary, const char *key, 
 typedef struct Change
 {
 	int64_t id;
-	int64_t value;
 	const char *text;
 } Change;
 
+typedef struct Uploads
+{
+	const LedgerUpload *list;
+	int count;
+} Uploads;
+
 static TmsStatus run_set_uploaded(Ledger *ledger, LedgerJob *job)
 {
-	const Change *change = job->argument;
+	const Uploads *uploads = job->argument;
 	LedgerDb *db = &ledger->write;
-	TmsStatus status;
+	TmsStatus status = TMS_OK;
 
-	if (change->value == 0)
-		return ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_NOT_UPLOADED, "i", change->id));
-	status = ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_UPLOADED, "ii", change->id, change->value));
-	return status == TMS_OK ? ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_UPLOADED_MAX, "i", change->id)) : status;
+	for (int i = 0; i < uploads->count && status == TMS_OK; i++)
+	{
+		const LedgerUpload *one = &uploads->list[i];
+
+		status = ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_UPLOADED, "iiit", one->id, one->at,
+												  (int64_t) one->how, one->etag[0] ? one->etag : NULL));
+		if (status == TMS_OK)
+			status = ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_UPLOADED_MAX, "i", one->id));
+	}
+	return status;
 }
 
-TmsStatus ledger_set_uploaded(Ledger *ledger, int64_t id, int64_t at)
+TmsStatus ledger_set_uploaded(Ledger *ledger, const LedgerUpload *uploads, int count)
 {
-	Change change = {.id = id, .value = at};
+	Uploads all = {uploads, count};
 
-	return ledger_write(ledger, run_set_uploaded, &change);
+	return ledger_write(ledger, run_set_uploaded, &all);
+}
+
+static TmsStatus run_set_missing(Ledger *ledger, LedgerJob *job)
+{
+	const Change *change = job->argument;
+
+	return ledger_db_run(&ledger->write, ledger_db_bind(&ledger->write, SQL_CAPTURE_NOT_UPLOADED, "iit", change->id,
+														clock_now(), change->text));
+}
+
+TmsStatus ledger_set_missing(Ledger *ledger, int64_t id, const char *reason)
+{
+	Change change = {.id = id, .text = reason};
+
+	return ledger_write(ledger, run_set_missing, &change);
 }
 
 static TmsStatus run_set_aside(Ledger *ledger, LedgerJob *job)
@@ -241,53 +267,7 @@ TmsStatus ledger_next_report(Ledger *ledger, int64_t *report_no)
 	return ledger_write(ledger, run_next_report, report_no);
 }
 
-static TmsStatus run_set_period(Ledger *ledger, LedgerJob *job)
-{
-	return ledger_meta_put(&ledger->write, "cleaning_period", *(const int64_t *) job->argument);
-}
-
-TmsStatus ledger_set_cleaning_period(Ledger *ledger, int64_t period)
-{
-	return ledger_write(ledger, run_set_period, &period);
-}
-
-/* --- cleaning --- */
-
-/* Runs a statement that changes one row; TMS_NOT_FOUND when there is no such row. */
-static TmsStatus change_row(Ledger *ledger, sqlite3_stmt *statement)
-{
-	TmsStatus status = ledger_db_run(&ledger->write, statement);
-
-	return status == TMS_OK && sqlite3_changes(ledger->write.handle) == 0 ? TMS_NOT_FOUND : status;
-}
-
-static TmsStatus run_cleaning(Ledger *ledger, LedgerJob *job)
-{
-	const Change *change = job->argument;
-
-	return change_row(ledger, ledger_db_bind(&ledger->write, SQL_CAPTURE_CLEANING, "i", change->id));
-}
-
-TmsStatus ledger_cleaning(Ledger *ledger, int64_t id)
-{
-	Change change = {.id = id};
-
-	return ledger_write(ledger, run_cleaning, &change);
-}
-
-static TmsStatus run_cleaned(Ledger *ledger, LedgerJob *job)
-{
-	const Change *change = job->argument;
-
-	return change_row(ledger, ledger_db_bind(&ledger->write, SQL_CAPTURE_CLEANED, "i", change->id));
-}
-
-TmsStatus ledger_cleaned(Ledger *ledger, int64_t id)
-{
-	Change change = {.id = id};
-
-	return ledger_write(ledger, run_cleaned, &change);
-}
+/* --- trimming --- */
 
 typedef struct Trim
 {
@@ -306,7 +286,10 @@ static TmsStatus trim_one(Ledger *ledger, int64_t no, Trim *trim)
 	if (status == TMS_OK)
 		status = ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_TRIM, "ii", no, kept));
 	if (status == TMS_OK)
+	{
 		trim->dropped += sqlite3_changes(db->handle);
+		status = ledger_db_run(db, ledger_db_bind(db, SQL_CONFIRMATION_TRIM, "ii", no, kept));
+	}
 	return status;
 }
 

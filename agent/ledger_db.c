@@ -2,6 +2,7 @@
  * SQLite for the ledger: connections, statements, errors. See ledger_db.h.
  */
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,20 +63,37 @@ static TmsStatus schema_version(LedgerDb *db, int *version)
 	return status;
 }
 
+/* Takes the file from one version to the next. */
+static TmsStatus upgrade(LedgerDb *db, int version)
+{
+	char *script;
+	TmsStatus status;
+
+	if (asprintf(&script, "BEGIN IMMEDIATE; %s PRAGMA user_version = %d; COMMIT;", ledger_upgrades[version],
+				 version + 1) < 0)
+		return TMS_MEMORY;
+	status = run_script(db, script);
+	free(script);
+	return status;
+}
+
 static TmsStatus make_schema(LedgerDb *db)
 {
 	int version = 0;
 	TmsStatus status = schema_version(db, &version);
 
-	if (status != TMS_OK || version == LEDGER_SCHEMA_VERSION)
-		return status;
-	if (version != 0)
+	if (status == TMS_OK && version > LEDGER_SCHEMA_VERSION)
 	{
 		log_event(LOG_LEVEL_ERROR, "ledger", "error=\"ledger.db has schema version %d, this program knows %d\"",
 				  version, LEDGER_SCHEMA_VERSION);
 		return TMS_INVALID;
 	}
-	return run_script(db, "BEGIN IMMEDIATE;" LEDGER_SCHEMA "PRAGMA user_version = 1; COMMIT;");
+	if (status == TMS_OK && version > 0 && version < LEDGER_SCHEMA_VERSION)
+		log_event(LOG_LEVEL_INFO, "ledger", "event=\"ledger.db is upgraded\" from=%d to=%d", version,
+				  LEDGER_SCHEMA_VERSION);
+	for (; status == TMS_OK && version < LEDGER_SCHEMA_VERSION; version++)
+		status = upgrade(db, version);
+	return status;
 }
 
 TmsStatus ledger_db_open(LedgerDb *db, const char *file, bool for_writing, atomic_bool *damaged)

@@ -63,6 +63,16 @@ typedef struct LedgerActive
 	int64_t last_seq;
 } LedgerActive;
 
+/* ledger_elapsed.c: the count of time that has demonstrably passed. All in microseconds. */
+typedef struct LedgerElapsed
+{
+	int64_t base; /* the count at `boottime` */
+	int64_t boottime; /* by clock_boot, of this boot */
+	int64_t boot; /* which boot that is; 0: not known */
+	int64_t off_since; /* the count when the machine went off for a time that was not added yet; -1: it is complete */
+	LedgerWitness seen; /* what the clocks said when the count was last complete; store 0: never */
+} LedgerElapsed;
+
 #define LEDGER_GROUP_MAX 256 /* jobs of one transaction */
 
 /*
@@ -99,6 +109,11 @@ struct Ledger
 
 	pthread_mutex_t read_lock;
 	LedgerDb read;
+
+	pthread_mutex_t elapsed_lock; /* guards the next two */
+	LedgerElapsed elapsed;
+	LedgerWitness witness; /* heard last, and not taken in yet; store 0: none */
+	int64_t saved_at; /* ledger_mark's caller's alone: when it last wrote, by the steady clock; 0: not yet */
 
 	Worker indexer; /* ledger_index.c */
 	bool indexer_running;
@@ -140,6 +155,14 @@ extern TMS_CHECKED TmsStatus ledger_key_find(Ledger *ledger, const char *key, Le
 /* Keeps the answer for an entry that was just inserted, and drops keys that are too old or too many. */
 extern TMS_CHECKED TmsStatus ledger_key_put(Ledger *ledger, const char *key, const LedgerEntry *entry);
 
+/* --- ledger_elapsed.c --- */
+
+/* Takes up the count where the last start left it; called with a ledger.db just opened. */
+extern TMS_CHECKED TmsStatus ledger_elapsed_load(Ledger *ledger);
+
+/* How long the machine was off between two moments, by both clocks; -1: they do not agree, or the first was not seen. */
+extern int64_t ledger_time_off(const LedgerWitness *before, const LedgerWitness *after);
+
 /* --- ledger_recover.c --- */
 
 /*
@@ -149,6 +172,9 @@ extern TMS_CHECKED TmsStatus ledger_key_put(Ledger *ledger, const char *key, con
 extern TMS_CHECKED TmsStatus ledger_recover(Ledger *ledger, bool fresh);
 
 /* --- ledger_index.c --- */
+
+/* The row of the capture under a storage path, wherever a fork has moved it: its id. TMS_NOT_FOUND: it has none. */
+extern TMS_CHECKED TmsStatus ledger_find_path(LedgerDb *db, const char *path, int64_t *id);
 
 /* Starts, and ends, the thread that indexes the cache whenever that is wanted. */
 extern TMS_CHECKED TmsStatus ledger_index_start(Ledger *ledger);

@@ -126,31 +126,34 @@ static int64_t ledger_no(LedgerDb *db, int32_t number, const TmsUuid *uuid)
 	return no;
 }
 
-/* The path of the capture at (no, seq): TMS_OK with it, TMS_NOT_FOUND. */
-static TmsStatus path_at(LedgerDb *db, int64_t no, int64_t seq, char path[TMS_STORAGE_PATH_SIZE])
+/* The path and id of the capture at (no, seq): TMS_OK with them, TMS_NOT_FOUND. */
+static TmsStatus path_at(LedgerDb *db, int64_t no, int64_t seq, char path[TMS_STORAGE_PATH_SIZE], int64_t *id)
 {
 	sqlite3_stmt *row = ledger_db_bind(db, SQL_CAPTURE_BY_PATH_SEQ, "ii", no, seq);
 	TmsStatus status = ledger_db_step(db, row);
 
 	if (status == TMS_OK)
+	{
 		snprintf(path, TMS_STORAGE_PATH_SIZE, "%s", (const char *) sqlite3_column_text(row, 0));
+		*id = sqlite3_column_int64(row, 1);
+	}
 	if (row)
 		sqlite3_reset(row);
 	return status;
 }
 
-/* Has the file a row? TMS_NOT_FOUND: it has none. */
-static TmsStatus find_row(LedgerDb *db, const char *path, const TmsStoragePathParts *parts)
+TmsStatus ledger_find_path(LedgerDb *db, const char *path, int64_t *id)
 {
 	char at[TMS_STORAGE_PATH_SIZE];
-	int64_t no = ledger_no(db, parts->ledger_no, NULL), id;
-	TmsStatus status = no == 0 ? TMS_NOT_FOUND : path_at(db, no, parts->seq, at);
+	TmsStoragePathParts parts;
+	int64_t no = tms_storage_path_parse(path, &parts) ? ledger_no(db, parts.ledger_no, NULL) : 0;
+	TmsStatus status = no == 0 ? TMS_NOT_FOUND : path_at(db, no, parts.seq, at, id);
 
 	if (status == TMS_OK && strcmp(at, path) == 0)
 		return TMS_OK;
 	if (status != TMS_OK && status != TMS_NOT_FOUND)
 		return status;
-	return ledger_db_int(db, ledger_db_bind(db, SQL_MOVED_HAS, "t", path), &id);
+	return ledger_db_int(db, ledger_db_bind(db, SQL_MOVED_HAS, "t", path), id);
 }
 
 /* --- adding, in the writer thread --- */
@@ -160,13 +163,14 @@ static TmsStatus find_place(Ledger *ledger, const TmsStoragePathParts *parts, Pl
 {
 	LedgerDb *db = &ledger->write;
 	char at[TMS_STORAGE_PATH_SIZE];
+	int64_t id;
 	TmsStatus status;
 
 	memset(place, 0, sizeof *place);
 	place->seq = parts->seq;
 	place->known = ledger_noted(ledger, parts->ledger_no, &place->seq, &place->uuid);
 	place->no = ledger_no(db, parts->ledger_no, place->known ? &place->uuid : NULL);
-	status = place->no == 0 ? TMS_NOT_FOUND : path_at(db, place->no, place->seq, at);
+	status = place->no == 0 ? TMS_NOT_FOUND : path_at(db, place->no, place->seq, at, &id);
 	place->taken = status == TMS_OK;
 	return status == TMS_NOT_FOUND ? TMS_OK : status;
 }
@@ -202,7 +206,8 @@ static TmsStatus add_row(Ledger *ledger, Stray *stray, bool *added)
 	LedgerDb *db = &ledger->write;
 	LedgerEntry *entry = &stray->entry;
 	Place place;
-	TmsStatus status = find_row(db, entry->path, &stray->parts);
+	int64_t id;
+	TmsStatus status = ledger_find_path(db, entry->path, &id);
 
 	if (status != TMS_NOT_FOUND)
 		return status;
@@ -224,7 +229,7 @@ static TmsStatus add_row(Ledger *ledger, Stray *stray, bool *added)
 			status = ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_UNCONFIRM, "ii", place.no, entry->seq));
 	}
 	/* Found by its path also when that speaks of another place. */
-	if (status == TMS_OK && find_row(db, entry->path, &stray->parts) == TMS_NOT_FOUND)
+	if (status == TMS_OK && ledger_find_path(db, entry->path, &id) == TMS_NOT_FOUND)
 		status = ledger_db_run(db, ledger_db_bind(db, SQL_MOVED_PUT, "ti", entry->path, entry->id));
 	return status;
 }
@@ -312,13 +317,14 @@ static TmsStatus visit(void *state, const char *path, const TmsStoragePathParts 
 {
 	Index *index = state;
 	Ledger *ledger = index->ledger;
+	int64_t id;
 	TmsStatus status;
 
 	if (worker_stopping(ledger->indexer.stop_fd))
 		return TMS_STOPPED;
 	index->files++;
 	pthread_mutex_lock(&ledger->read_lock);
-	status = find_row(&ledger->read, path, parts);
+	status = ledger_find_path(&ledger->read, path, &id);
 	pthread_mutex_unlock(&ledger->read_lock);
 	if (status == TMS_NOT_FOUND)
 		status = add_stray(index, path, parts);

@@ -8,6 +8,8 @@
 #include "ledger_sql.h"
 #include "log.h"
 
+#define CLEANABLE_PIECE 5000 /* rows looked at in one call */
+
 /* Columns of ENTRY_COLUMNS. */
 enum
 {
@@ -22,12 +24,14 @@ enum
 	COLUMN_PATH,
 	COLUMN_SHA256,
 	COLUMN_RECORD,
+	COLUMN_ETAG,
 };
 
 bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry)
 {
 	const char *path = (const char *) sqlite3_column_text(row, COLUMN_PATH);
 	const char *record = (const char *) sqlite3_column_text(row, COLUMN_RECORD);
+	const char *etag = (const char *) sqlite3_column_text(row, COLUMN_ETAG);
 	TmsStoragePathParts parts;
 	char error[RECORD_ERROR_SIZE];
 
@@ -45,6 +49,7 @@ bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry)
 	memcpy(entry->ledger.bytes, sqlite3_column_blob(row, COLUMN_UUID), TMS_UUID_SIZE);
 	memcpy(entry->sha256, sqlite3_column_blob(row, COLUMN_SHA256), TMS_SHA256_SIZE);
 	snprintf(entry->path, sizeof entry->path, "%s", path);
+	snprintf(entry->etag, sizeof entry->etag, "%s", etag ? etag : "");
 	/* SQLite has no checksums: the digest's head in the name tells of a digest or name that changed. */
 	if (tms_storage_path_parse(path, &parts) && memcmp(parts.sha256_head, entry->sha256, sizeof parts.sha256_head) != 0)
 		return false;
@@ -120,6 +125,19 @@ TmsStatus ledger_get_id(Ledger *ledger, int64_t id, LedgerEntry *out)
 	return take_one(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_BY_ID, "i", id), out);
 }
 
+TmsStatus ledger_get_path(Ledger *ledger, const char *path, LedgerEntry *out)
+{
+	int64_t id;
+	TmsStatus status;
+
+	pthread_mutex_lock(&ledger->read_lock);
+	status = ledger_find_path(&ledger->read, path, &id);
+	if (status == TMS_OK)
+		return take_one(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_BY_ID, "i", id), out);
+	pthread_mutex_unlock(&ledger->read_lock);
+	return status;
+}
+
 TmsStatus ledger_next_uploads(Ledger *ledger, bool requested, int64_t after_id, LedgerEntry *out, int max, int *count)
 {
 	pthread_mutex_lock(&ledger->read_lock);
@@ -144,18 +162,60 @@ TmsStatus ledger_newest(Ledger *ledger, LedgerEntry *out, int max, int *count)
 	return take_entries(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_NEWEST, "i", (int64_t) max), out, max, count);
 }
 
-TmsStatus ledger_next_cleanable(Ledger *ledger, int64_t before, int64_t after_id, LedgerEntry *out, int max, int *count)
+/* The entry that ends the piece of CLEANABLE_PIECE rows behind the position; the lock is held. */
+static TmsStatus end_of_piece(Ledger *ledger, const LedgerCleanable *where, LedgerCleanable *end)
 {
-	int64_t after_taken_at = INT64_MIN;
+	sqlite3_stmt *row = ledger_db_bind(&ledger->read, SQL_CAPTURE_CLEANABLE_PIECE, "iiii", where->before,
+									   where->taken_at, where->id, (int64_t) CLEANABLE_PIECE - 1);
+	TmsStatus status = ledger_db_step(&ledger->read, row);
+
+	*end = (LedgerCleanable){.taken_at = INT64_MAX, .id = INT64_MAX, .ended = status == TMS_NOT_FOUND};
+	if (status == TMS_OK)
+	{
+		end->taken_at = sqlite3_column_int64(row, 0);
+		end->id = sqlite3_column_int64(row, 1);
+	}
+	if (row)
+		sqlite3_reset(row);
+	return status == TMS_NOT_FOUND ? TMS_OK : status;
+}
+
+TmsStatus ledger_next_cleanable(Ledger *ledger, LedgerCleanable *where, LedgerEntry *out, int max, int *count)
+{
+	LedgerCleanable end;
+	TmsStatus status;
+
+	*count = 0;
+	pthread_mutex_lock(&ledger->read_lock);
+	status = end_of_piece(ledger, where, &end);
+	if (status != TMS_OK)
+	{
+		pthread_mutex_unlock(&ledger->read_lock);
+		return status;
+	}
+	status =
+		take_entries(ledger,
+					 ledger_db_bind(&ledger->read, SQL_CAPTURE_NEXT_CLEANABLE, "iiiiiii", where->before,
+									where->taken_at, where->id, end.taken_at, end.id, where->last_id, (int64_t) max),
+					 out, max, count);
+	if (status != TMS_OK)
+		return status;
+	where->ended = *count < max && end.ended;
+	where->taken_at = *count == max ? out[max - 1].taken_at : end.taken_at;
+	where->id = *count == max ? out[max - 1].id : end.id;
+	return TMS_OK;
+}
+
+int64_t ledger_aged(Ledger *ledger, int64_t period)
+{
+	int64_t last_id = 0;
 
 	pthread_mutex_lock(&ledger->read_lock);
-	if (after_id > 0 && ledger_db_int(&ledger->read, ledger_db_bind(&ledger->read, SQL_CAPTURE_TAKEN_AT, "i", after_id),
-									  &after_taken_at) != TMS_OK)
-		after_taken_at = INT64_MIN; /* dropped meanwhile: from the oldest on */
-	return take_entries(ledger,
-						ledger_db_bind(&ledger->read, SQL_CAPTURE_NEXT_CLEANABLE, "iiii", before, after_taken_at,
-									   after_id, (int64_t) max),
-						out, max, count);
+	if (ledger_db_int(&ledger->read, ledger_db_bind(&ledger->read, SQL_MARK_AT, "i", ledger_elapsed(ledger) - period),
+					  &last_id) != TMS_OK)
+		last_id = 0;
+	pthread_mutex_unlock(&ledger->read_lock);
+	return last_id;
 }
 
 /* --- ledgers and counters --- */
@@ -210,6 +270,11 @@ int64_t ledger_cleaning_period(Ledger *ledger)
 	return read_meta(ledger, "cleaning_period");
 }
 
+int64_t ledger_offered_period(Ledger *ledger)
+{
+	return read_meta(ledger, "cleaning_period_offered");
+}
+
 /* The oldest of what waits in both upload queues. */
 static TmsStatus oldest_upload(LedgerDb *db, int64_t *oldest)
 {
@@ -244,6 +309,8 @@ TmsStatus ledger_counts(Ledger *ledger, LedgerCounts *out)
 		out->cached_bytes = sqlite3_column_int64(counters, 1);
 		out->upload_backlog = sqlite3_column_int64(counters, 2);
 		out->set_aside = sqlite3_column_int64(counters, 3);
+		out->cleaned = sqlite3_column_int64(counters, 4);
+		out->cleaned_early = sqlite3_column_int64(counters, 5);
 	}
 	if (counters)
 		sqlite3_reset(counters);

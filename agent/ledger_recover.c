@@ -181,8 +181,9 @@ static TmsStatus finish_cleaning(Ledger *ledger)
 		file = cache_read(ledger->cache, path, &fd, &size);
 		if (file == TMS_OK)
 			close(fd);
-		status = ledger_db_run(
-			db, ledger_db_bind(db, file == TMS_NOT_FOUND ? SQL_CAPTURE_CLEANED : SQL_CAPTURE_NOT_CLEANING, "i", id));
+		status =
+			ledger_db_run(db, file == TMS_NOT_FOUND ? ledger_db_bind(db, SQL_CAPTURE_CLEANED, "ii", id, clock_now())
+													: ledger_db_bind(db, SQL_CAPTURE_NOT_CLEANING, "i", id));
 	}
 	return status == TMS_NOT_FOUND ? TMS_OK : status;
 }
@@ -271,6 +272,8 @@ TmsStatus ledger_recover(Ledger *ledger, bool fresh)
 		status = ledger_db_run(db, ledger_db_bind(db, SQL_START_IDS, "i", clock_now()));
 	if (status == TMS_OK)
 		status = ledger_key_start(ledger);
+	if (status == TMS_OK)
+		status = ledger_elapsed_load(ledger);
 	if (status == TMS_OK)
 		status = finish_cleaning(ledger);
 	if (status == TMS_OK)

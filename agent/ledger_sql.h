@@ -1,11 +1,13 @@
 /*
- * All SQL of the ledger. One table of statements, indexed by LedgerSql; ledger_db.c prepares each once per connection.
+ * All SQL of the ledger but the schema. One table of statements, indexed by LedgerSql; ledger_db.c prepares each once per connection.
  *
  * Invariants of the schema:
  *  - (ledger, seq) is unique; the active ledger's seqs have no holes; ids grow in the order of intake and are never reused;
  *  - exactly one ledger has sealed = 0, the active one; a building one is not reported yet;
  *  - no row above uploaded_max is uploaded; the other watermarks are looked up in the partial indexes;
  *  - counter holds the sums over capture, kept by triggers;
+ *  - confirmation has a row (ledger, last_seq) for every time that a ledger was confirmed up to last_seq, none above its
+ *    confirmed; the first with last_seq >= seq is seq's. Kept by triggers;
  *  - moved names the rows whose path was made for another (ledger, seq);
  *  - intake_key holds what was answered for the captures of the last LEDGER_KEYS that were appended under a key; `at` (see
  *    ledger_key.c) grows with id, and nothing in it changes when a capture moves, is cleaned or is trimmed.
@@ -16,59 +18,16 @@
 #ifndef AGENT_LEDGER_SQL_H
 #define AGENT_LEDGER_SQL_H
 
-#define LEDGER_SCHEMA_VERSION 1
-
-/* Waits to be uploaded. */
-#define SQL_PENDING "held = 1 AND uploaded_at = 0 AND aside IS NULL"
-
-/* The counters with a row added, or taken away. */
-#define SQL_COUNT_NEW                                                                                    \
-	"UPDATE counter SET cached = cached + NEW.held, cached_bytes = cached_bytes + NEW.held * NEW.bytes," \
-	" pending = pending + (NEW.held AND NEW.uploaded_at = 0 AND NEW.aside IS NULL),"                     \
-	" aside = aside + (NEW.aside IS NOT NULL);"
-#define SQL_COUNT_OLD                                                                                    \
-	"UPDATE counter SET cached = cached - OLD.held, cached_bytes = cached_bytes - OLD.held * OLD.bytes," \
-	" pending = pending - (OLD.held AND OLD.uploaded_at = 0 AND OLD.aside IS NULL),"                     \
-	" aside = aside - (OLD.aside IS NOT NULL);"
+#include "ledger_schema.h"
 
 #define LEDGER_PRAGMAS                                                                                            \
 	"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = OFF; PRAGMA cache_size = -8192;" \
 	"PRAGMA wal_autocheckpoint = 1000; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;"
 
-#define LEDGER_SCHEMA                                                                                            \
-	"CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;"                                            \
-	"CREATE TABLE ledger (no INTEGER PRIMARY KEY, uuid BLOB UNIQUE NOT NULL, sealed INTEGER NOT NULL,"           \
-	" building INTEGER NOT NULL DEFAULT 0, last_seq INTEGER NOT NULL DEFAULT 0,"                                 \
-	" confirmed INTEGER NOT NULL DEFAULT 0, uploaded_max INTEGER NOT NULL DEFAULT 0);"                           \
-	"CREATE UNIQUE INDEX ledger_active ON ledger (sealed) WHERE sealed = 0;"                                     \
-	"CREATE TABLE capture (id INTEGER PRIMARY KEY AUTOINCREMENT, ledger INTEGER NOT NULL, seq INTEGER NOT NULL," \
-	" bytes INTEGER NOT NULL, taken_at INTEGER NOT NULL, captured_at INTEGER NOT NULL,"                          \
-	" uploaded_at INTEGER NOT NULL DEFAULT 0, held INTEGER NOT NULL DEFAULT 1,"                                  \
-	" requested INTEGER NOT NULL DEFAULT 0, cleaning INTEGER NOT NULL DEFAULT 0,"                                \
-	" violation INTEGER NOT NULL, aside TEXT, path TEXT NOT NULL, sha256 BLOB NOT NULL, record TEXT NOT NULL);"  \
-	"CREATE UNIQUE INDEX capture_seq ON capture (ledger, seq);"                                                  \
-	"CREATE INDEX capture_upload ON capture (requested, id) WHERE " SQL_PENDING ";"                              \
-	"CREATE INDEX capture_pending ON capture (ledger, seq) WHERE " SQL_PENDING ";"                               \
-	"CREATE INDEX capture_held ON capture (ledger, seq) WHERE held = 1;"                                         \
-	"CREATE INDEX capture_cleanable ON capture (taken_at, id) WHERE held = 1 AND uploaded_at > 0;"               \
-	"CREATE INDEX capture_cleaning ON capture (id) WHERE cleaning = 1;"                                          \
-	"CREATE INDEX capture_violation ON capture (ledger, seq) WHERE violation = 1;"                               \
-	"CREATE TABLE moved (path TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID;"                             \
-	"CREATE TABLE intake_key (key TEXT PRIMARY KEY, id INTEGER NOT NULL, at INTEGER NOT NULL,"                   \
-	" ledger BLOB NOT NULL, seq INTEGER NOT NULL, path TEXT NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;"      \
-	"CREATE INDEX intake_key_id ON intake_key (id);"                                                             \
-	"CREATE TABLE counter (one INTEGER PRIMARY KEY CHECK (one = 1), cached INTEGER, cached_bytes INTEGER,"       \
-	" pending INTEGER, aside INTEGER);"                                                                          \
-	"INSERT INTO counter VALUES (1, 0, 0, 0, 0);"                                                                \
-	"CREATE TRIGGER capture_inserted AFTER INSERT ON capture BEGIN " SQL_COUNT_NEW " END;"                       \
-	"CREATE TRIGGER capture_updated AFTER UPDATE OF held, uploaded_at, aside ON capture BEGIN " SQL_COUNT_OLD    \
-		SQL_COUNT_NEW " END;"                                                                                    \
-	"CREATE TRIGGER capture_deleted AFTER DELETE ON capture BEGIN " SQL_COUNT_OLD                                \
-	" DELETE FROM moved WHERE path = OLD.path; END;"
-
 /* Columns of an entry, in the order in which ledger_read.c takes them. */
-#define ENTRY_COLUMNS \
-	"c.id, l.uuid, c.seq, c.bytes, c.taken_at, c.captured_at, c.uploaded_at, c.held, c.path, c.sha256, c.record"
+#define ENTRY_COLUMNS                                                                                             \
+	"c.id, l.uuid, c.seq, c.bytes, c.taken_at, c.captured_at, c.uploaded_at, c.held, c.path, c.sha256, c.record," \
+	" c.etag"
 #define ENTRY_FROM " FROM capture c JOIN ledger l ON l.no = c.ledger "
 
 typedef enum LedgerSql
@@ -104,7 +63,7 @@ typedef enum LedgerSql
 	SQL_CAPTURE_NEXT_UPLOADS,
 	SQL_CAPTURE_READ,
 	SQL_CAPTURE_NEWEST,
-	SQL_CAPTURE_TAKEN_AT,
+	SQL_CAPTURE_CLEANABLE_PIECE,
 	SQL_CAPTURE_NEXT_CLEANABLE,
 	SQL_CAPTURE_UPLOADED,
 	SQL_CAPTURE_NOT_UPLOADED,
@@ -118,6 +77,12 @@ typedef enum LedgerSql
 	SQL_CAPTURE_LIST_CLEANING,
 	SQL_CAPTURE_TRIM_TO,
 	SQL_CAPTURE_TRIM,
+	SQL_CONFIRMATION_TRIM,
+	SQL_MARK_LAST,
+	SQL_MARK_AT,
+	SQL_MARK_PUT,
+	SQL_MARK_DROP_SINCE,
+	SQL_MARK_DROP_BEFORE,
 	SQL_CAPTURE_FIRST_FROM,
 	SQL_CAPTURE_NOTE_MOVED,
 	SQL_CAPTURE_MOVE,
@@ -184,22 +149,31 @@ static const char *const ledger_sql[SQL_COUNT] = {
 		" WHERE " SQL_PENDING " AND c.requested = ?1 AND c.id > ?2 ORDER BY c.id LIMIT ?3",
 	[SQL_CAPTURE_READ] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE l.uuid = ?1 AND c.seq >= ?2 ORDER BY c.seq LIMIT ?3",
 	[SQL_CAPTURE_NEWEST] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "ORDER BY c.id DESC LIMIT ?1",
-	[SQL_CAPTURE_TAKEN_AT] = "SELECT taken_at FROM capture WHERE id = ?1",
+	[SQL_CAPTURE_CLEANABLE_PIECE] =
+		"SELECT taken_at, id FROM capture INDEXED BY capture_cleanable WHERE held = 1 AND uploaded_at > 0"
+		" AND taken_at < ?1 AND (taken_at, id) > (?2, ?3) ORDER BY taken_at, id LIMIT 1 OFFSET ?4",
 	[SQL_CAPTURE_NEXT_CLEANABLE] =
 		"SELECT " ENTRY_COLUMNS " FROM capture c INDEXED BY capture_cleanable JOIN ledger l ON l.no = c.ledger"
 		" WHERE c.held = 1 AND c.uploaded_at > 0 AND c.taken_at < ?1 AND (c.taken_at, c.id) > (?2, ?3)"
-		" AND c.captured_at < ?1 AND c.seq <= l.confirmed AND l.building = 0 ORDER BY c.taken_at, c.id LIMIT ?4",
-	[SQL_CAPTURE_UPLOADED] = "UPDATE capture SET uploaded_at = ?2, requested = 0, aside = NULL WHERE id = ?1",
-	[SQL_CAPTURE_NOT_UPLOADED] = "UPDATE capture SET uploaded_at = 0 WHERE id = ?1 AND held = 1",
+		" AND (c.taken_at, c.id) <= (?4, ?5) AND c.id <= ?6 AND c.captured_at < ?1 AND c.seq <= l.confirmed"
+		" AND l.building = 0 ORDER BY c.taken_at, c.id LIMIT ?7",
+	[SQL_CAPTURE_UPLOADED] =
+		"UPDATE capture SET uploaded_at = ?2, verified = ?3, etag = ?4, requested = 0, aside = NULL"
+		" WHERE id = ?1",
+	[SQL_CAPTURE_NOT_UPLOADED] = "UPDATE capture SET uploaded_at = 0, missing_at = ?2, missing = ?3"
+								 " WHERE id = ?1 AND held = 1",
 	[SQL_CAPTURE_ASIDE] = "UPDATE capture SET aside = ?2 WHERE id = ?1 AND uploaded_at = 0",
 	[SQL_CAPTURE_REQUEST] = "UPDATE capture SET uploaded_at = 0, requested = 1, aside = NULL WHERE id > ?1 AND id <= ?2"
 							" AND held = 1 AND captured_at >= ?3 AND captured_at < ?4",
 	[SQL_CAPTURE_MIN_ID] = "SELECT coalesce(min(id), 1) FROM capture",
 	[SQL_CAPTURE_MAX_ID] = "SELECT coalesce(max(id), 0) FROM capture",
-	[SQL_CAPTURE_CLEANING] = "UPDATE capture SET cleaning = 1 WHERE id = ?1 AND held = 1 AND uploaded_at > 0 AND seq <="
-							 " (SELECT confirmed FROM ledger WHERE no = ledger AND building = 0)",
-	[SQL_CAPTURE_CLEANED] = "UPDATE capture SET held = 0, cleaning = 0, requested = 0 WHERE id = ?1 AND cleaning = 1",
-	[SQL_CAPTURE_NOT_CLEANING] = "UPDATE capture SET cleaning = 0 WHERE id = ?1",
+	[SQL_CAPTURE_CLEANING] =
+		"UPDATE capture SET cleaning = 1, early = ?2, clean_receipt = ?3 WHERE id = ?1 AND held = 1"
+		" AND uploaded_at > 0 AND seq <="
+		" (SELECT confirmed FROM ledger WHERE no = ledger AND building = 0)",
+	[SQL_CAPTURE_CLEANED] = "UPDATE capture SET held = 0, cleaning = 0, requested = 0, cleaned_at = ?2"
+							" WHERE id = ?1 AND cleaning = 1",
+	[SQL_CAPTURE_NOT_CLEANING] = "UPDATE capture SET cleaning = 0, early = 0, clean_receipt = NULL WHERE id = ?1",
 	[SQL_CAPTURE_LIST_CLEANING] = "SELECT id, path FROM capture INDEXED BY capture_cleaning"
 								  " WHERE cleaning = 1 AND id > ?1 ORDER BY id LIMIT 1",
 	/* Of a number of a ledger's oldest entries: the first that has to stay, or the one behind them. */
@@ -208,11 +182,18 @@ static const char *const ledger_sql[SQL_COUNT] = {
 		" THEN seq END), max(seq) + 1, 0) FROM (SELECT c.seq, c.held, c.aside, c.taken_at, l.confirmed"
 		" FROM capture c JOIN ledger l ON l.no = c.ledger WHERE l.no = ?1 ORDER BY c.seq LIMIT ?3)",
 	[SQL_CAPTURE_TRIM] = "DELETE FROM capture WHERE ledger = ?1 AND seq < ?2",
+	[SQL_CONFIRMATION_TRIM] = "DELETE FROM confirmation WHERE ledger = ?1 AND last_seq < ?2",
+	[SQL_MARK_LAST] = "SELECT elapsed, last_id FROM elapsed_mark ORDER BY elapsed DESC LIMIT 1",
+	[SQL_MARK_AT] = "SELECT last_id FROM elapsed_mark WHERE elapsed <= ?1 ORDER BY elapsed DESC LIMIT 1",
+	[SQL_MARK_PUT] = "INSERT OR REPLACE INTO elapsed_mark (elapsed, last_id) VALUES (?1, ?2)",
+	[SQL_MARK_DROP_SINCE] = "DELETE FROM elapsed_mark WHERE elapsed > ?1",
+	[SQL_MARK_DROP_BEFORE] = "DELETE FROM elapsed_mark WHERE elapsed <"
+							 " (SELECT max(elapsed) FROM elapsed_mark WHERE elapsed <= ?1)",
 	[SQL_CAPTURE_FIRST_FROM] = "SELECT seq, sha256 FROM capture WHERE ledger = ?1 AND seq >= ?2 ORDER BY seq LIMIT 1",
 	[SQL_CAPTURE_NOTE_MOVED] = "INSERT OR REPLACE INTO moved (path, id)"
 							   " SELECT path, id FROM capture WHERE ledger = ?1 AND seq >= ?2",
 	[SQL_CAPTURE_MOVE] = "UPDATE capture SET ledger = ?3, seq = seq - ?2 + ?4 WHERE ledger = ?1 AND seq >= ?2",
-	[SQL_CAPTURE_BY_PATH_SEQ] = "SELECT path FROM capture WHERE ledger = ?1 AND seq = ?2",
+	[SQL_CAPTURE_BY_PATH_SEQ] = "SELECT path, id FROM capture WHERE ledger = ?1 AND seq = ?2",
 	[SQL_CAPTURE_DAMAGED] = "UPDATE capture SET aside = 'damaged row' WHERE id = ?1 AND aside IS NULL",
 	[SQL_KEY_FIND] = "SELECT id, ledger, seq, path, sha256 FROM intake_key WHERE key = ?1 AND at > ?2",
 	[SQL_KEY_PUT] = "INSERT OR REPLACE INTO intake_key (key, id, at, ledger, seq, path, sha256)"
@@ -223,7 +204,7 @@ static const char *const ledger_sql[SQL_COUNT] = {
 	[SQL_KEY_LAST] = "SELECT coalesce((SELECT at FROM intake_key ORDER BY id DESC LIMIT 1), 0)",
 	[SQL_MOVED_HAS] = "SELECT id FROM moved WHERE path = ?1",
 	[SQL_MOVED_PUT] = "INSERT OR REPLACE INTO moved (path, id) VALUES (?1, ?2)",
-	[SQL_COUNTERS] = "SELECT cached, cached_bytes, pending, aside FROM counter",
+	[SQL_COUNTERS] = "SELECT cached, cached_bytes, pending, aside, cleaned, early FROM counter",
 	[SQL_OLDEST_UPLOAD] = "SELECT taken_at FROM capture INDEXED BY capture_upload WHERE " SQL_PENDING
 						  " AND requested = ?1 ORDER BY id LIMIT 1",
 	[SQL_REQUESTED] = "SELECT count(*) FROM (SELECT 1 FROM capture INDEXED BY capture_upload WHERE " SQL_PENDING

@@ -130,6 +130,11 @@ static void write_status(FILE *out, const StatusFigures *figures)
 			   figures->counts.upload_requested);
 	one_number(out, "tms_agent_set_aside_captures", "gauge", "Captures that can never be uploaded, or are damaged.",
 			   figures->counts.set_aside);
+	one_number(out, "tms_agent_cleaned_captures_total", "counter",
+			   "Photographs that left the cache, safe in both centers.", figures->counts.cleaned);
+	one_number(out, "tms_agent_cleaned_early_captures_total", "counter",
+			   "Of those: before the cleaning period was over, because the disk was low.",
+			   figures->counts.cleaned_early);
 	one_number(out, "tms_agent_cached_captures", "gauge", "Photographs in the cache.", figures->counts.cached);
 	one_number(out, "tms_agent_cached_bytes", "gauge", "Their size.", figures->counts.cached_bytes);
 	if (figures->total_bytes >= 0)

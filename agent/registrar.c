@@ -143,22 +143,36 @@ static TmsStatus connect_center(Registrar *registrar)
 
 /* --- what an answer means --- */
 
+/* A period that makes no sense: the last good one holds. Told in status and heartbeat as long as it is so, logged once. */
+static void refuse_period(Registrar *registrar)
+{
+	health_error(HEALTH_PATH_CENTER, "it told no cleaning period that makes sense; the last good one holds");
+	if (!registrar->period_refused)
+		log_event(LOG_LEVEL_ERROR, "cleaning_period_refused", "keeps_seconds=%" PRId64,
+				  ledger_cleaning_period(registrar->context.ledger) / CLOCK_SECOND);
+	registrar->period_refused = true;
+}
+
 static void take_period(Registrar *registrar, const RegistrarAnswer *answer)
 {
 	Ledger *ledger = registrar->context.ledger;
 	int64_t before = ledger_cleaning_period(ledger);
+	LedgerPeriod taken;
 
 	if (answer->cleaning_period == 0)
 	{
-		health_error(HEALTH_PATH_CENTER, "it told no cleaning period that makes sense; the last good one holds");
-		if (!registrar->period_refused)
-			log_event(LOG_LEVEL_ERROR, "cleaning_period_refused", "keeps_seconds=%" PRId64, before / CLOCK_SECOND);
-		registrar->period_refused = true;
+		refuse_period(registrar);
 		return;
 	}
 	registrar->period_refused = false;
-	if (answer->cleaning_period != before && ledger_set_cleaning_period(ledger, answer->cleaning_period) == TMS_OK)
+	if (ledger_offer_period(ledger, answer->cleaning_period, registrar->context.config->heartbeat, &taken) != TMS_OK)
+		return;
+	if (taken == LEDGER_PERIOD_TAKEN)
 		log_event(LOG_LEVEL_INFO, "cleaning_period", "seconds=%" PRId64 " before_seconds=%" PRId64,
+				  answer->cleaning_period / CLOCK_SECOND, before / CLOCK_SECOND);
+	else if (taken == LEDGER_PERIOD_OFFERED)
+		log_event(LOG_LEVEL_INFO, "cleaning_period_offered",
+				  "seconds=%" PRId64 " keeps_seconds=%" PRId64 " until=\"another answer agrees\"",
 				  answer->cleaning_period / CLOCK_SECOND, before / CLOCK_SECOND);
 }
 

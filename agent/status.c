@@ -10,6 +10,7 @@
 #include <sys/timex.h>
 
 #include "../common/capture_record.h"
+#include "cleaner_state.h"
 #include "clock.h"
 #include "health.h"
 #include "status.h"
@@ -216,6 +217,17 @@ static void add_local(json_t *status, const ServiceContext *context, const Statu
 	json_object_set_new(status, "history", status_history_json(&now));
 }
 
+/* Which cleaning period holds, how full the disk is as the cleaner sees it, and what left the cache. */
+static json_t *json_cleaning(Ledger *ledger, const LedgerCounts *counts)
+{
+	int64_t period = ledger_cleaning_period(ledger), offered = ledger_offered_period(ledger);
+
+	return json_pack("{s:s, s:o, s:o, s:I, s:I}", "state", cleaner_state_name(), "period_seconds",
+					 json_known(period > 0 ? period / CLOCK_SECOND : -1), "offered_seconds",
+					 json_known(offered > 0 ? offered / CLOCK_SECOND : -1), "cleaned", (json_int_t) counts->cleaned,
+					 "cleaned_early", (json_int_t) counts->cleaned_early);
+}
+
 json_t *status_object(const ServiceContext *context, bool local)
 {
 	StatusFigures figures;
@@ -239,6 +251,7 @@ json_t *status_object(const ServiceContext *context, bool local)
 					   "safe_until", json_time(figures.safe_until), "set_aside", (json_int_t) counts->set_aside,
 					   "intake_per_hour", json_known(figures.per_hour < 0 ? -1 : (int64_t) (figures.per_hour + 0.5)),
 					   "error", json_part_error());
+	json_object_set_new(status, "cleaning", json_cleaning(context->ledger, counts));
 	if (local)
 		add_local(status, context, &figures, ledgers, ledger_count);
 	free(ledgers);

@@ -12,6 +12,7 @@
  * All state here belongs to the thread; the ledger is the only memory across restarts.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,7 +55,10 @@ typedef struct Uploader
 	Worker worker;
 	UploadClient *client;
 	UploaderQueue *queue;
-	Upload *uploads; /* config->upload_concurrency of them */
+	Upload *uploads; /* config->upload_concurrency of them, as of the next two */
+	Upload **verified; /* which the ledger has not heard of yet */
+	LedgerUpload *receipts; /* of these */
+	int verified_count;
 	int active;
 
 	/* the image center as a whole */
@@ -206,22 +210,46 @@ static void start_upload(Uploader *uploader, const LedgerEntry *entry, int64_t n
 	uploader->active++;
 }
 
-/* The image center has it. */
-static void upload_verified(Uploader *uploader, Upload *upload)
+/* The image center has it: the ledger hears of it with others that were verified in the same moment. */
+static void upload_verified(Uploader *uploader, Upload *upload, const UploadResult *result)
 {
+	LedgerUpload *receipt = &uploader->receipts[uploader->verified_count];
+
 	center_worked(uploader);
 	metrics_add(METRIC_CAPTURES_UPLOADED, 1);
 	metrics_add(METRIC_BYTES_UPLOADED, upload->object.bytes);
 	metrics_time(METRIC_UPLOAD, clock_steady() - upload->started_at);
-	if (ledger_set_uploaded(uploader->context.ledger, upload->id, clock_now()) == TMS_OK)
+	receipt->id = upload->id;
+	receipt->at = clock_now();
+	receipt->how = result->method == UPLOAD_GET ? LEDGER_VERIFIED_READ
+				   : result->digest_known       ? LEDGER_VERIFIED_TOLD
+												: LEDGER_VERIFIED_LENGTH;
+	snprintf(receipt->etag, sizeof receipt->etag, "%s", result->etag);
+	uploader->verified[uploader->verified_count++] = upload;
+}
+
+static void tell_ledger(Uploader *uploader)
+{
+	bool told;
+
+	if (uploader->verified_count == 0)
+		return;
+	told = ledger_set_uploaded(uploader->context.ledger, uploader->receipts, uploader->verified_count) == TMS_OK;
+	for (int i = 0; i < uploader->verified_count; i++)
 	{
-		log_event(LOG_LEVEL_DEBUG, "uploaded", "seq=%" PRId64 " path=%s bytes=%" PRId64, upload->seq,
-				  upload->object.path, upload->object.bytes);
-		uploader_queue_done(uploader->queue, upload->id);
+		Upload *upload = uploader->verified[i];
+
+		if (told)
+		{
+			log_event(LOG_LEVEL_DEBUG, "uploaded", "seq=%" PRId64 " path=%s bytes=%" PRId64, upload->seq,
+					  upload->object.path, upload->object.bytes);
+			uploader_queue_done(uploader->queue, upload->id);
+		}
+		else
+			uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
+		upload_end(uploader, upload);
 	}
-	else
-		uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
-	upload_end(uploader, upload);
+	uploader->verified_count = 0;
 }
 
 static void upload_failed(Uploader *uploader, Upload *upload, const UploadResult *result)
@@ -259,6 +287,7 @@ static void attempt_ended(Uploader *uploader, const UploadResult *result)
 	bool by_length = config_verifies_length(uploader->context.config);
 	UploadMethod next = UPLOAD_GET;
 
+	ledger_witness(uploader->context.ledger, result->store_time);
 	if (result->outcome != UPLOAD_OK)
 	{
 		upload_failed(uploader, upload, result);
@@ -268,7 +297,7 @@ static void attempt_ended(Uploader *uploader, const UploadResult *result)
 		next = first_question(uploader);
 	else if (result->digest_known || by_length)
 	{
-		upload_verified(uploader, upload);
+		upload_verified(uploader, upload, result);
 		return;
 	}
 	else
@@ -314,6 +343,7 @@ static void run_uploader(void *argument)
 		upload_wait(uploader->client, stop_fd, more ? 0 : TICK);
 		while (!worker_stopping(stop_fd) && upload_next(uploader->client, &result))
 			attempt_ended(uploader, &result);
+		tell_ledger(uploader);
 	}
 }
 
@@ -322,6 +352,8 @@ static void free_uploader(Uploader *uploader)
 	upload_close(uploader->client);
 	uploader_queue_free(uploader->queue);
 	free(uploader->uploads);
+	free(uploader->verified);
+	free(uploader->receipts);
 	free(uploader);
 }
 
@@ -335,7 +367,10 @@ static TmsStatus start_uploader(const ServiceContext *context, void **handle)
 	uploader->context = *context;
 	uploader->queue = uploader_queue_new(context->ledger);
 	uploader->uploads = calloc((size_t) context->config->upload_concurrency, sizeof(Upload));
-	if (uploader->queue != NULL && uploader->uploads != NULL)
+	uploader->verified = calloc((size_t) context->config->upload_concurrency, sizeof(Upload *));
+	uploader->receipts = calloc((size_t) context->config->upload_concurrency, sizeof(LedgerUpload));
+	if (uploader->queue != NULL && uploader->uploads != NULL && uploader->verified != NULL &&
+		uploader->receipts != NULL)
 		status = upload_open(context->config, context->config->upload_concurrency, &uploader->client);
 	if (status == TMS_OK)
 		status = worker_start(&uploader->worker, "uploader", run_uploader, uploader);

@@ -67,10 +67,10 @@ static int child(const char *dir)
 		snprintf(line, sizeof line, "taken %d %s\n", (int) entries[i].seq, sha256);
 		say(line);
 	}
-	if (ledger_set_uploaded(place.ledger, entries[0].id, NOW) == TMS_OK &&
-		ledger_confirm(place.ledger, &entries[0].ledger, 1) == TMS_OK &&
-		ledger_cleaning(place.ledger, entries[0].id) == TMS_OK && cache_remove(place.cache, entries[0].path) == TMS_OK)
-		(void) !ledger_cleaned(place.ledger, entries[0].id);
+	if (set_uploaded(&place, entries[0].id, NOW) == TMS_OK &&
+		ledger_confirm(place.ledger, &entries[0].ledger, 1) == TMS_OK && cleaning(&place, entries[0].id) == TMS_OK &&
+		cache_remove(place.cache, entries[0].path) == TMS_OK)
+		(void) !cleaned(&place, entries[0].id);
 	close_place(&place);
 	say("end\n");
 	return 0;

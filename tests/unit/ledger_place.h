@@ -145,6 +145,29 @@ static inline bool in_cache(Place *place, const char *path)
 	return true;
 }
 
+/* One upload, or one step of a deletion; TMS_NOT_FOUND where the ledger does not allow it. */
+static inline TmsStatus set_uploaded(Place *place, int64_t id, int64_t at)
+{
+	LedgerUpload upload = {.id = id, .at = at, .how = LEDGER_VERIFIED_READ, .etag = "\"tag\""};
+
+	return ledger_set_uploaded(place->ledger, &upload, 1);
+}
+
+static inline TmsStatus cleaning(Place *place, int64_t id)
+{
+	LedgerCleaning one = {.id = id, .receipt = "{\"rule\":\"expired\"}"};
+	TmsStatus status = ledger_cleaning(place->ledger, &one, 1);
+
+	return status == TMS_OK && !one.allowed ? TMS_NOT_FOUND : status;
+}
+
+static inline TmsStatus cleaned(Place *place, int64_t id)
+{
+	LedgerCleaning one = {.id = id, .allowed = true, .gone = true};
+
+	return ledger_cleaned(place->ledger, &one, 1);
+}
+
 /* Waits until a ledger is reported, as it is once the cache was indexed; false after ten seconds. */
 static inline bool wait_for_ledger(Place *place, const TmsUuid *uuid, LedgerInfo *info)
 {

@@ -110,11 +110,11 @@ static void watermarks_follow_uploads(void **state)
 	LedgerInfo info;
 	int count;
 
-	assert_int_equal(ledger_set_uploaded(place->ledger, entries[2].id, NOW), TMS_OK);
+	assert_int_equal(set_uploaded(place, entries[2].id, NOW), TMS_OK);
 	info = active(place);
 	assert_int_equal(info.uploaded_seq, 0);
 	assert_int_equal(info.uploaded_max, 3);
-	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
+	assert_int_equal(set_uploaded(place, entries[0].id, NOW), TMS_OK);
 	assert_int_equal(active(place).uploaded_seq, 1);
 	assert_int_equal(ledger_set_aside(place->ledger, entries[1].id, "damaged"), TMS_OK);
 	assert_int_equal(active(place).uploaded_seq, 3);
@@ -123,7 +123,7 @@ static void watermarks_follow_uploads(void **state)
 	assert_int_equal(next[0].seq, 4);
 	assert_int_equal(next[1].seq, 5);
 	/* The image center was emptied: what is found missing goes back to the queue, and the watermark with it. */
-	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, 0), TMS_OK);
+	assert_int_equal(ledger_set_missing(place->ledger, entries[0].id, "HEAD: HTTP status 404"), TMS_OK);
 	assert_int_equal(active(place).uploaded_seq, 0);
 	assert_int_equal(ledger_next_uploads(place->ledger, false, 0, next, 5, &count), TMS_OK);
 	assert_int_equal(count, 3);
@@ -138,7 +138,7 @@ static void upload_requests_are_a_second_queue(void **state)
 	int count;
 
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(ledger_set_uploaded(place->ledger, entries[i].id, NOW), TMS_OK);
+		assert_int_equal(set_uploaded(place, entries[i].id, NOW), TMS_OK);
 	assert_int_equal(ledger_request_upload(place->ledger, 7, NOW + 1, NOW + HOUR), TMS_OK);
 	assert_int_equal(ledger_request_seen(place->ledger), 7);
 	assert_int_equal(ledger_next_uploads(place->ledger, true, 0, next, 5, &count), TMS_OK);
@@ -147,7 +147,7 @@ static void upload_requests_are_a_second_queue(void **state)
 	assert_int_equal(ledger_next_uploads(place->ledger, true, 0, next, 5, &count), TMS_OK);
 	assert_int_equal(count, 4);
 	assert_int_equal(active(place).uploaded_seq, 0);
-	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
+	assert_int_equal(set_uploaded(place, entries[0].id, NOW), TMS_OK);
 	assert_int_equal(ledger_next_uploads(place->ledger, true, 0, next, 5, &count), TMS_OK);
 	assert_int_equal(count, 3);
 	free(entries);
@@ -212,30 +212,38 @@ static void cleans_what_is_safe_and_old(void **state)
 	Place *place = *state;
 	LedgerEntry *entries = append_many(place, 4), next[4];
 	TmsUuid uuid = active(place).ledger;
+	LedgerCleanable where = {.before = NOW, .last_id = INT64_MAX};
 	LedgerCounts counts;
 	int64_t dropped;
 	int count;
 
-	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
-	assert_int_equal(ledger_set_uploaded(place->ledger, entries[1].id, NOW), TMS_OK);
-	assert_int_equal(ledger_set_uploaded(place->ledger, entries[3].id, NOW), TMS_OK);
+	assert_int_equal(set_uploaded(place, entries[0].id, NOW), TMS_OK);
+	assert_int_equal(set_uploaded(place, entries[1].id, NOW), TMS_OK);
+	assert_int_equal(set_uploaded(place, entries[3].id, NOW), TMS_OK);
 	assert_int_equal(ledger_confirm(place->ledger, &uuid, 3), TMS_OK);
-	assert_int_equal(ledger_next_cleanable(place->ledger, NOW, 0, next, 4, &count), TMS_OK);
+	assert_int_equal(ledger_next_cleanable(place->ledger, &where, next, 4, &count), TMS_OK);
 	assert_int_equal(count, 0);
-	assert_int_equal(ledger_next_cleanable(place->ledger, NOW + 1, 0, next, 4, &count), TMS_OK);
-	assert_int_equal(count, 2);
+	assert_true(where.ended);
+	where = (LedgerCleanable){.before = NOW + 1, .last_id = entries[0].id};
+	assert_int_equal(ledger_next_cleanable(place->ledger, &where, next, 4, &count), TMS_OK);
+	assert_int_equal(count, 1); /* by id */
+	where = (LedgerCleanable){.before = NOW + 1, .last_id = INT64_MAX};
+	assert_int_equal(ledger_next_cleanable(place->ledger, &where, next, 1, &count), TMS_OK);
+	assert_int_equal(count, 1);
 	assert_int_equal(next[0].seq, 1);
-	assert_int_equal(ledger_next_cleanable(place->ledger, NOW + 1, next[0].id, next, 4, &count), TMS_OK);
+	assert_false(where.ended);
+	assert_int_equal(ledger_next_cleanable(place->ledger, &where, next, 4, &count), TMS_OK);
 	assert_int_equal(count, 1);
 	assert_int_equal(next[0].seq, 2);
+	assert_true(where.ended);
 	/* Not uploaded, not confirmed: asked again right before the unlink. */
-	assert_int_equal(ledger_cleaning(place->ledger, entries[2].id), TMS_NOT_FOUND);
-	assert_int_equal(ledger_cleaning(place->ledger, entries[3].id), TMS_NOT_FOUND);
+	assert_int_equal(cleaning(place, entries[2].id), TMS_NOT_FOUND);
+	assert_int_equal(cleaning(place, entries[3].id), TMS_NOT_FOUND);
 	for (int i = 0; i < 2; i++)
 	{
-		assert_int_equal(ledger_cleaning(place->ledger, entries[i].id), TMS_OK);
+		assert_int_equal(cleaning(place, entries[i].id), TMS_OK);
 		assert_int_equal(cache_remove(place->cache, entries[i].path), TMS_OK);
-		assert_int_equal(ledger_cleaned(place->ledger, entries[i].id), TMS_OK);
+		assert_int_equal(cleaned(place, entries[i].id), TMS_OK);
 	}
 	assert_int_equal(active(place).cleaned_seq, 2);
 	assert_int_equal(ledger_counts(place->ledger, &counts), TMS_OK);
@@ -259,11 +267,11 @@ static void keeps_the_entry_at_confirmed(void **state)
 
 	for (int i = 0; i < 2; i++)
 	{
-		assert_int_equal(ledger_set_uploaded(place->ledger, entries[i].id, NOW), TMS_OK);
+		assert_int_equal(set_uploaded(place, entries[i].id, NOW), TMS_OK);
 		assert_int_equal(ledger_confirm(place->ledger, &uuid, 2), TMS_OK);
-		assert_int_equal(ledger_cleaning(place->ledger, entries[i].id), TMS_OK);
+		assert_int_equal(cleaning(place, entries[i].id), TMS_OK);
 		assert_int_equal(cache_remove(place->cache, entries[i].path), TMS_OK);
-		assert_int_equal(ledger_cleaned(place->ledger, entries[i].id), TMS_OK);
+		assert_int_equal(cleaned(place, entries[i].id), TMS_OK);
 	}
 	assert_int_equal(ledger_trim(place->ledger, NOW + 1, &dropped), TMS_OK);
 	assert_int_equal(dropped, 1);
@@ -276,15 +284,18 @@ static void restarts_where_it_was(void **state)
 	Place *place = *state;
 	LedgerEntry *entries = append_many(place, 3), entry;
 	LedgerInfo before, after;
+	LedgerPeriod period;
 	int64_t report_no, next_report_no;
 
-	assert_int_equal(ledger_set_cleaning_period(place->ledger, 7 * 24 * HOUR), TMS_OK);
+	assert_int_equal(ledger_offer_period(place->ledger, 7 * 24 * HOUR, 0, &period), TMS_OK);
+	assert_int_equal(ledger_offer_period(place->ledger, 7 * 24 * HOUR, 0, &period), TMS_OK);
+	assert_int_equal(period, LEDGER_PERIOD_TAKEN);
 	assert_int_equal(ledger_next_report(place->ledger, &report_no), TMS_OK);
-	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
+	assert_int_equal(set_uploaded(place, entries[0].id, NOW), TMS_OK);
 	before = active(place);
 	assert_int_equal(ledger_confirm(place->ledger, &before.ledger, 1), TMS_OK);
 	/* A deletion that was cut short before the unlink, and one after it. */
-	assert_int_equal(ledger_cleaning(place->ledger, entries[0].id), TMS_OK);
+	assert_int_equal(cleaning(place, entries[0].id), TMS_OK);
 	reopen(place);
 	after = active(place);
 	assert_memory_equal(after.ledger.bytes, before.ledger.bytes, TMS_UUID_SIZE);
@@ -296,8 +307,8 @@ static void restarts_where_it_was(void **state)
 	assert_int_equal(ledger_get_id(place->ledger, entries[0].id, &entry), TMS_OK);
 	assert_true(entry.held);
 
-	assert_int_equal(ledger_set_uploaded(place->ledger, entries[0].id, NOW), TMS_OK);
-	assert_int_equal(ledger_cleaning(place->ledger, entries[0].id), TMS_OK);
+	assert_int_equal(set_uploaded(place, entries[0].id, NOW), TMS_OK);
+	assert_int_equal(cleaning(place, entries[0].id), TMS_OK);
 	assert_int_equal(cache_remove(place->cache, entries[0].path), TMS_OK);
 	reopen(place);
 	assert_int_equal(ledger_get_id(place->ledger, entries[0].id, &entry), TMS_OK);

@@ -72,7 +72,7 @@ static void take_capture(int bytes)
 }
 
 static const char *const heartbeat_names[] = {
-	"at",       "cached",     "cached_bytes", "clock",       "error",  "free_bytes", "intake_per_hour",
+	"at",       "cached",     "cached_bytes", "cleaning",    "clock",  "error",   "free_bytes", "intake_per_hour",
 	"register", "safe_until", "set_aside",    "total_bytes", "upload", "version",
 };
 
