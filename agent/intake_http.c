@@ -185,15 +185,19 @@ static enum MHD_Result answer_page(IntakeHttp *server, struct MHD_Connection *co
 static enum MHD_Result answer_photograph(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)
 {
 	TmsStoragePathParts parts;
+	struct MHD_Response *response;
 	int64_t size;
 	int fd;
 
 	if (!tms_storage_path_parse(exchange->rest, &parts) ||
 		cache_read(server->context->cache, exchange->rest, &fd, &size) != TMS_OK)
 		return send_error(connection, MHD_HTTP_NOT_FOUND, "no such photograph", NULL, NULL);
+	response = MHD_create_response_from_fd64((uint64_t) size, fd);
+	if (!response)
+		close(fd);
 	/* What is below a storage path never changes. */
-	return send_to_browser(connection, MHD_create_response_from_fd64((uint64_t) size, fd), "image/jpeg",
-						   "default-src 'none'", "private, max-age=604800, immutable");
+	return send_to_browser(connection, response, "image/jpeg", "default-src 'none'",
+						   "private, max-age=604800, immutable");
 }
 
 static enum MHD_Result answer_healthz(IntakeHttp *server, struct MHD_Connection *connection, Exchange *exchange)

@@ -148,7 +148,9 @@ static const char *const ledger_sql[SQL_COUNT] = {
 		"SELECT " ENTRY_COLUMNS " FROM capture c INDEXED BY capture_upload JOIN ledger l ON l.no = c.ledger"
 		" WHERE " SQL_PENDING " AND c.requested = ?1 AND c.id > ?2 ORDER BY c.id LIMIT ?3",
 	[SQL_CAPTURE_READ] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE l.uuid = ?1 AND c.seq >= ?2 ORDER BY c.seq LIMIT ?3",
-	[SQL_CAPTURE_NEWEST] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "ORDER BY c.id DESC LIMIT ?1",
+	/* CROSS JOIN: by id, whatever the planner thinks of it. */
+	[SQL_CAPTURE_NEWEST] = "SELECT " ENTRY_COLUMNS " FROM capture c CROSS JOIN ledger l ON l.no = c.ledger"
+						   " ORDER BY c.id DESC LIMIT ?1",
 	[SQL_CAPTURE_CLEANABLE_PIECE] =
 		"SELECT taken_at, id FROM capture INDEXED BY capture_cleanable WHERE held = 1 AND uploaded_at > 0"
 		" AND taken_at < ?1 AND (taken_at, id) > (?2, ?3) ORDER BY taken_at, id LIMIT 1 OFFSET ?4",

@@ -169,7 +169,7 @@ static void write_parts(FILE *out)
 	family(out, errors, "counter", "What it failed in.");
 	for (int i = 0; i < HEALTH_PART_COUNT; i++)
 		fprintf(out, "%s{part=\"%s\"} %" PRId64 "\n", errors, health_part_name((HealthPart) i), reports[i].error_count);
-	family(out, failing, "gauge", "Whether the last thing it did failed.");
+	family(out, failing, "gauge", "Whether the last thing it did failed, or nothing gets done.");
 	for (int i = 0; i < HEALTH_PART_COUNT; i++)
 		fprintf(out, "%s{part=\"%s\"} %d\n", failing, health_part_name((HealthPart) i), reports[i].error[0] != '\0');
 	family(out, last, "gauge", "When it last succeeded; absent when it has not yet.");

@@ -136,10 +136,7 @@ ok(poll_until(sub { !glob("$data/tmp/*") }, 'an empty tmp folder'), 'half a body
 is("$status $answer->{seq}", '201 ' . ($last + 2), 'and intake goes on');
 
 # --- a token, when one is configured ---
-write_file("$agent->{dir}/intake_token", "open sesame\n");
-chmod 0600, "$agent->{dir}/intake_token";
-$agent->{sections}{intake}{token_file} = "$agent->{dir}/intake_token";
-$agent->write_config;
+$agent->guard_intake('open sesame');
 is($agent->stop, 0, 'stops');
 $agent->start;
 is(($agent->post(jpeg('token')))[0], 401, 'without the token');

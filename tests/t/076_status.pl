@@ -142,10 +142,7 @@ write_file($file, $_) and ok($agent->start && $agent->status->{device} eq 'seen-
   for '', '{"history":', '{"history": {"samples": {"a": [1]}}}', '{"history": {"samples": [[1e300, -1, "x"], [], 7]}}';
 
 # --- with a token ---
-write_file("$agent->{dir}/intake_token", "open sesame\n");
-chmod 0600, "$agent->{dir}/intake_token";
-$agent->{sections}{intake}{token_file} = "$agent->{dir}/intake_token";
-$agent->write_config;
+$agent->guard_intake('open sesame');
 $agent->start;
 is(scrape()->{status}, 401, 'metrics need the token');
 is(scrape({ Authorization => 'Bearer open sesame' })->{status}, 200, 'as a bearer token');

@@ -152,10 +152,7 @@ SKIP:
 is_deeply(mistakes(page()), [], 'well-formed with all of these');
 
 # --- a token ---
-write_file("$agent->{dir}/intake_token", "open sesame\n");
-chmod 0600, "$agent->{dir}/intake_token";
-$agent->{sections}{intake}{token_file} = "$agent->{dir}/intake_token";
-$agent->write_config;
+$agent->guard_intake('open sesame');
 is($agent->stop, 0, 'stops');
 $agent->start;
 $answer = get('/');

@@ -61,6 +61,16 @@ sub write_config
 	return write_file($self->{config}, $text);
 }
 
+# Gives [intake] a token_file; in force after the next start.
+sub guard_intake
+{
+	my ($self, $token) = @_;
+	write_file("$self->{dir}/intake_token", "$token\n");
+	chmod 0600, "$self->{dir}/intake_token";
+	$self->{sections}{intake}{token_file} = "$self->{dir}/intake_token";
+	return $self->write_config;
+}
+
 sub base_url { my $self = shift; return "http://127.0.0.1:$self->{cache_port}"; }
 sub intake_url { my $self = shift; return "http://127.0.0.1:$self->{intake_port}"; }
 
