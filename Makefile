@@ -100,5 +100,8 @@ install-agent: agent
 	$(INSTALL) -d '$(DESTDIR)$(prefix_agent)/bin' '$(DESTDIR)$(prefix_agent)/lib/systemd/system'
 	$(INSTALL_PROGRAM) $(AGENT_BUILD)/tms-agent '$(DESTDIR)$(prefix_agent)/bin/'
 	$(INSTALL_DATA) agent/tms-agent.service '$(DESTDIR)$(prefix_agent)/lib/systemd/system/'
+	$(INSTALL) -d $(foreach section,1 5,'$(DESTDIR)$(prefix_agent)/share/man/man$(section)')
+	$(INSTALL_DATA) docs/man/tms-agent.1 '$(DESTDIR)$(prefix_agent)/share/man/man1/'
+	$(INSTALL_DATA) docs/man/tms-agent.conf.5 '$(DESTDIR)$(prefix_agent)/share/man/man5/'
 
 .PHONY: agent unit fuzz install-agent
