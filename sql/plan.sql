@@ -30,7 +30,7 @@ DECLARE
 	sql text;
 BEGIN
 	nodes := plan->>'Node Type';
-	path_sql := substring(plan->>'Path SQL' FROM ' FROM plan.captures c ?(.*)');
+	path_sql := substring(plan->>'Path SQL' FROM ' FROM plan.(?:captures|joined) c ?(.*)');
 	FOR child IN SELECT json_array_elements(plan->'Plans') LOOP
 		SELECT * INTO below, sql FROM plan.walk(child);
 		nodes := nodes || '(' || below || ')';
@@ -100,6 +100,17 @@ END $$;
 SELECT condition, abs(plan.estimate('SELECT FROM plan.task JOIN plan.c ' || condition) - plan.estimate('SELECT FROM plan.task JOIN plan.captures c ' || condition)) < 3 AS same
 	FROM unnest(ARRAY['USING (capture_id)', 'USING (plate)', 'ON c.speed = task']) condition;
 SELECT condition, plan.estimate('SELECT FROM plan.c ' || condition) AS rows FROM unnest(ARRAY['WHERE speed = 3 AND expected_source IS NOT NULL', 'LIMIT 7', 'OFFSET 19990']) condition;
+
+-- ANALYZE has nothing to do, and says so only when asked; a relation that is a view has no statistics to lend
+ANALYZE plan.c;
+SELECT reltuples FROM pg_class WHERE oid = 'plan.c'::regclass;
+SELECT count(*) FROM pg_statistic WHERE starelid = 'plan.c'::regclass;
+CREATE VIEW plan.joined AS SELECT c.*, t.task FROM plan.captures c JOIN plan.task t USING (capture_id);
+CREATE FOREIGN TABLE plan.v (capture_id bigint, task int, speed smallint) SERVER plan_server OPTIONS (relation 'plan.joined');
+ANALYZE plan.v;
+SELECT plan.estimate('SELECT FROM plan.v'), plan.estimate('SELECT FROM plan.v JOIN plan.task USING (task)') BETWEEN 1 AND 100 AS joined,
+	(SELECT count(*) FROM plan.v JOIN plan.task USING (task));
+SELECT nodes, path_sql FROM plan.of('SELECT capture_id, speed FROM plan.v ORDER BY task DESC LIMIT 2');
 
 -- orders of a relation that is read to the end, in part, by prepared statements, by cursors that turn round
 PREPARE page (timestamptz, int, int) AS SELECT capture_id FROM plan.c WHERE at < $1 ORDER BY at DESC OFFSET $3 LIMIT $2;

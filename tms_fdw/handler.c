@@ -9,14 +9,12 @@
 #include "tms_fdw/explain.h"
 #include "tms_fdw/import.h"
 #include "tms_fdw/plan.h"
+#include "tms_fdw/plan_statistics.h"
 #include "tms_fdw/scan.h"
 
 PG_FUNCTION_INFO_V1(tms_fdw_handler);
 
-/*
- * Without IsForeignScanParallelSafe scans stay in the leader, and without AnalyzeForeignTable ANALYZE passes the table over
- * with a warning: estimates come from the statistics of the relation behind it.
- */
+/* Without IsForeignScanParallelSafe scans stay in the leader. */
 Datum tms_fdw_handler(PG_FUNCTION_ARGS)
 {
 	FdwRoutine *routine = makeNode(FdwRoutine);
@@ -31,6 +29,7 @@ Datum tms_fdw_handler(PG_FUNCTION_ARGS)
 	routine->ReScanForeignScan = tms_scan_rescan;
 	routine->EndForeignScan = tms_scan_end;
 	routine->ExplainForeignScan = tms_explain_scan;
+	routine->AnalyzeForeignTable = tms_analyze;
 	routine->ImportForeignSchema = tms_import_schema;
 	PG_RETURN_POINTER(routine);
 }

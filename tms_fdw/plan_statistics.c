@@ -9,7 +9,9 @@
 #include "foreign/fdwapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/selfuncs.h"
 #include "utils/syscache.h"
@@ -89,4 +91,24 @@ double tms_relation_tuples(const TmsRelation *relation)
 		ReleaseSysCache(tuple);
 	}
 	return Max(tuples, 0);
+}
+
+/* Takes no sample: what the planner needs is that of the relation. */
+static int sample_nothing(Relation foreign, int elevel, HeapTuple *rows, int targrows, double *totalrows,
+						  double *totaldeadrows)
+{
+	TmsRelation *relation = tms_relation_resolve(RelationGetRelid(foreign));
+
+	ereport(elevel, (errmsg("\"%s\" has the statistics of relation %s", RelationGetRelationName(foreign),
+							quote_qualified_identifier(relation->schema, relation->name))));
+	*totalrows = tms_relation_tuples(relation);
+	*totaldeadrows = 0;
+	return 0;
+}
+
+bool tms_analyze(Relation foreign, AcquireSampleRowsFunc *sample, BlockNumber *pages)
+{
+	*sample = sample_nothing;
+	*pages = 1;
+	return true;
 }

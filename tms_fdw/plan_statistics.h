@@ -6,6 +6,8 @@
 
 #include "postgres.h"
 
+#include "foreign/fdwapi.h"
+
 #include "tms_fdw/relation.h"
 
 /* Lets the planner find them; called once, when the library is loaded. */
@@ -13,5 +15,8 @@ extern void tms_plan_statistics_init(void);
 
 /* How many rows the relation has, as ANALYZE found; 0 when that is not known, as for a view. */
 extern double tms_relation_tuples(const TmsRelation *relation);
+
+/* ANALYZE of a foreign table: reads no rows and fetches nothing; notes how many rows the relation has. */
+extern bool tms_analyze(Relation foreign, AcquireSampleRowsFunc *sample, BlockNumber *pages);
 
 #endif
