@@ -114,6 +114,33 @@ static void print_destination(const char *title, const json_t *part)
 	putchar('\n');
 }
 
+static void print_cleaning(const json_t *cleaning)
+{
+	static const struct
+	{
+		const char *state, *text;
+	} states[] = {
+		{"disk_low", "; the disk is low: what is expired leaves faster"},
+		{"disk_low_early", "; the disk is low: what is safe in both centers leaves early"},
+		{"disk_low_stuck", "; the disk is low, and nothing that is safe is left to leave"},
+	};
+	int64_t period = number_of(cleaning, "period_seconds"), early = number_of(cleaning, "cleaned_early");
+	char text[STATUS_TEXT_SIZE];
+
+	printf("%-14s", "cleaning");
+	if (period > 0)
+		printf("after %s", status_text_span(period * CLOCK_SECOND, text));
+	else
+		printf("nothing: the path center has not told a period yet");
+	printf("; %" PRId64 " cleaned", number_of(cleaning, "cleaned"));
+	if (early > 0)
+		printf(", %" PRId64 " of them early", early);
+	for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
+		if (strcmp(text_of(cleaning, "state"), states[i].state) == 0)
+			fputs(states[i].text, stdout);
+	putchar('\n');
+}
+
 static void print_cache(const json_t *status)
 {
 	const json_t *rate = json_object_get(status, "intake_per_hour");
@@ -134,6 +161,7 @@ static void print_cache(const json_t *status)
 		printf("%-14s%s\n", "safe until",
 			   json_integer_value(rate) > 0 ? "more than ten years ahead, if the image center stays away"
 											: "not known: nothing comes in");
+	print_cleaning(json_object_get(status, "cleaning"));
 	if (number_of(status, "set_aside") > 0)
 		printf("%-14s%" PRId64 " photographs cannot be uploaded or are damaged: see the log\n", "set aside",
 			   number_of(status, "set_aside"));

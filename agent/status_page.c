@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "../common/sha256.h"
+#include "cleaner_state.h"
 #include "clock.h"
 #include "health.h"
 #include "status.h"
@@ -111,6 +112,7 @@ static int problem(FILE *out, int count, bool bad, const char *what, const char 
 
 static int disk_problems(FILE *out, int count, const ServiceContext *context, const StatusFigures *figures)
 {
+	const char *state = cleaner_state_name();
 	char left[STATUS_TEXT_SIZE], text[100];
 
 	if (figures->total_bytes > 0 &&
@@ -123,6 +125,12 @@ static int disk_problems(FILE *out, int count, const ServiceContext *context, co
 				 status_text_span(figures->safe_until - figures->at, left));
 		count = problem(out, count, true, "The disk is full in ", text);
 	}
+	if (strcmp(state, "disk_low_stuck") == 0)
+		count = problem(out, count, true,
+						"Nothing that is safe is left to make room: ", "intake refuses once the disk is full.");
+	else if (strcmp(state, "disk_low_early") == 0)
+		count = problem(out, count, false, "The disk does not hold a cleaning period: ",
+						"photographs that are safe in both centers leave early.");
 	if (figures->counts.set_aside > 0)
 		count = problem(out, count, false, "Photographs that cannot be uploaded or are damaged: ",
 						status_text_count(figures->counts.set_aside, left));

@@ -120,6 +120,7 @@ is($code, 0, 'status');
 like($table, qr/^image center +nothing waits$/m, 'names the image center');
 like($table, qr/^path center +4 waiting, the oldest for \d+ (?:s|min); error: /m, 'and what waits for the path center');
 like($table, qr/^last errors .*\n(?:.*\n)*.* image_center +\Q$remembered->{error}\E$/m, 'and the last errors');
+like($table, qr/^cleaning +nothing: the path center has not told a period yet; 0 cleaned$/m, 'and that nothing is cleaned');
 like($table, qr/^safe until /m, 'and until when it is safe');
 
 # --- a restart ---

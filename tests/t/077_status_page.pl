@@ -146,8 +146,10 @@ is($agent->stop, 0, 'stops');
 $agent->start;
 SKIP:
 {
-	skip 'more than nine tenths of the disk are free', 1 if $agent->status->{free_bytes} > 0.9 * $agent->status->{total_bytes};
+	skip 'more than nine tenths of the disk are free', 3 if $agent->status->{free_bytes} > 0.9 * $agent->status->{total_bytes};
 	like(page(), qr/The disk is nearly full: only /, 'the disk is nearly full: a problem');
+	ok(poll_until(sub { page() =~ /Nothing that is safe is left to make room/ }, 'a problem'), 'nothing can make room: a problem');
+	like(($agent->command('status'))[1], qr/^cleaning .*; the disk is low, and nothing that is safe is left to leave$/m, 'in the table too');
 }
 is_deeply(mistakes(page()), [], 'well-formed with all of these');
 

@@ -52,7 +52,7 @@ SELECT d.code AS device, d.site, problem.names AS problems, said.online, s.at AS
 	said.clock_offset, said.upload_backlog, said.upload_oldest, said.upload_error, said.upload_requested,
 	said.register_backlog, said.register_oldest, said.register_error,
 	said.cached, said.cached_bytes, said.free_bytes, said.total_bytes, said.safe_until, said.set_aside, said.gaps,
-	said.intake_per_hour, said.agent_error, said.version
+	said.intake_per_hour, said.cleaning_state, said.agent_error, said.version
 FROM tms.device AS d
 	LEFT JOIN tms.device_status AS s ON s.device_id = d.device_id
 	LEFT JOIN tms.device_probe AS p ON p.device_id = d.device_id
@@ -73,6 +73,8 @@ FROM tms.device AS d
 			tms.time_or_null(s.status ->> 'safe_until') AS safe_until,
 			tms.count_or_null(s.status -> 'set_aside') AS set_aside,
 			tms.count_or_null(s.status -> 'intake_per_hour') AS intake_per_hour,
+			CASE jsonb_typeof(s.status -> 'cleaning' -> 'state') WHEN 'string' THEN left(s.status -> 'cleaning' ->> 'state', 30) END
+				AS cleaning_state,
 			CASE jsonb_typeof(s.status -> 'error') WHEN 'string' THEN left(s.status ->> 'error', 200) END AS agent_error,
 			left(s.status ->> 'version', 50) AS version,
 			(SELECT coalesce(sum(g.captures), 0)::bigint FROM tms.device_gap AS g WHERE g.device = d.code) AS gaps
@@ -83,15 +85,16 @@ FROM tms.device AS d
 			(1, 'never seen', d.enabled AND s.at IS NULL),
 			(2, 'offline', d.enabled AND s.at IS NOT NULL AND NOT said.online),
 			(3, 'captures missing', said.gaps > 0),
-			(4, 'disk full', said.free_bytes < said.total_bytes * 0.05),
+			(4, 'disk full', said.free_bytes < said.total_bytes * 0.05 OR said.cleaning_state = 'disk_low_stuck'),
 			(5, 'disk full soon', said.safe_until < now() + interval '1 day'),
-			(6, 'agent fails', said.agent_error IS NOT NULL),
-			(7, 'captures set aside', said.set_aside > 0),
-			(8, 'uploads wait', said.upload_oldest > interval '1 hour'),
-			(9, 'records wait', said.register_oldest > interval '1 hour'),
-			(10, 'unreachable', d.enabled AND NOT p.ok),
-			(11, 'clock wrong', abs(extract(epoch FROM said.clock_offset)) > 30),
-			(12, 'disabled', NOT d.enabled)
+			(6, 'cleans early', said.cleaning_state = 'disk_low_early'),
+			(7, 'agent fails', said.agent_error IS NOT NULL),
+			(8, 'captures set aside', said.set_aside > 0),
+			(9, 'uploads wait', said.upload_oldest > interval '1 hour'),
+			(10, 'records wait', said.register_oldest > interval '1 hour'),
+			(11, 'unreachable', d.enabled AND NOT p.ok),
+			(12, 'clock wrong', abs(extract(epoch FROM said.clock_offset)) > 30),
+			(13, 'disabled', NOT d.enabled)
 		) AS c (rank, name, present)
 		WHERE c.present
 	) AS problem
@@ -121,5 +124,7 @@ COMMENT ON COLUMN tms.fleet.safe_until IS 'until when it has room if the image c
 COMMENT ON COLUMN tms.fleet.set_aside IS 'captures it can never upload';
 COMMENT ON COLUMN tms.fleet.gaps IS 'captures in tms.device_gap';
 COMMENT ON COLUMN tms.fleet.intake_per_hour IS 'captures it took in the last hour';
+COMMENT ON COLUMN tms.fleet.cleaning_state IS
+	'normal, disk_low, disk_low_early (safe captures leave before their time) or disk_low_stuck (nothing safe is left)';
 COMMENT ON COLUMN tms.fleet.agent_error IS 'present error of its intake, cache server or cleaner';
 COMMENT ON COLUMN tms.fleet.version IS 'version of its agent';
