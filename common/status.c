@@ -8,16 +8,16 @@
 static const char *const status_names[] = {
 	[TMS_OK] = "ok",
 	[TMS_INVALID] = "invalid",
-	[TMS_TOO_LARGE] = "too large",
-	[TMS_NOT_FOUND] = "not found",
+	[TMS_TOO_LARGE] = "too_large",
+	[TMS_NOT_FOUND] = "not_found",
 	[TMS_EXISTS] = "exists",
 	[TMS_CONFLICT] = "conflict",
-	[TMS_FULL] = "disk full",
-	[TMS_IO] = "input/output error",
+	[TMS_FULL] = "disk_full",
+	[TMS_IO] = "io_error",
 	[TMS_DAMAGED] = "damaged",
-	[TMS_AGAIN] = "try again",
+	[TMS_AGAIN] = "try_again",
 	[TMS_STOPPED] = "stopped",
-	[TMS_MEMORY] = "out of memory",
+	[TMS_MEMORY] = "out_of_memory",
 };
 
 const char *tms_status_name(TmsStatus status)

@@ -25,7 +25,7 @@ typedef enum TmsStatus
 	TMS_MEMORY, /* out of memory */
 } TmsStatus;
 
-/* Name of a status for log lines, such as "invalid"; never NULL, static memory. */
+/* Name of a status for log lines, one word such as "disk_full"; never NULL, static memory. */
 extern const char *tms_status_name(TmsStatus status);
 
 #endif

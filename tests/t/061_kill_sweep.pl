@@ -34,48 +34,11 @@ sub new_agent
 		extra => { path_center => { interval => '50ms', heartbeat => '200ms' } });
 }
 
-# A thread by its name; '' is the first one.
-sub thread
-{
-	my ($agent, $name) = @_;
-	return $agent->{pid} if $name eq '';
-	for my $file (glob("/proc/$agent->{pid}/task/*/comm"))
-	{
-		return $1 if read_file($file) eq "$name\n" && $file =~ m{/(\d+)/comm$};
-	}
-	die "no thread $name";
-}
-
-# strace's arguments for killing at a call [name, n], or for writing calls down (undef).
-sub strace
-{
-	my ($agent, $kinds, $at) = @_;
-	return ('strace', '-o', "$agent->{dir}/trace", '-e', "trace=$kinds",
-		$at ? ('-e', "inject=$at->[0]:signal=KILL:when=$at->[1]") : ());
-}
-
-# The agent will be killed at a call of that thread; '' means any, of which each has a count of its own.
-my $tracer;
+# The agent will be killed at a call [name, n] of that thread, '' is any; or its calls are only written down (undef).
 sub doom
 {
-	my ($agent, $name, $at) = @_;
-	my $said = "$agent->{dir}/strace";
-	my $thread = thread($agent, $name);
-	$tracer = fork() // die "fork: $!";
-	if ($tracer == 0)
-	{
-		open(STDERR, '>', $said);
-		exec(strace($agent, $calls, $at), $name eq '' ? '-f' : (), '-p', $thread) or POSIX::_exit(127);
-	}
-	poll_until(sub { -e $said && read_file($said) =~ /attached/ }, 'strace') or die 'strace cannot attach: ' . read_file($said);
-	return;
-}
-
-sub undoom
-{
-	kill 'TERM', $tracer;
-	waitpid($tracer, 0);
-	unlink("$_[0]->{dir}/strace");
+	my ($agent, $thread, $at) = @_;
+	$agent->strace(thread => $thread, trace => $calls, inject => $at && "$at->[0]:signal=KILL:when=$at->[1]");
 	return;
 }
 
@@ -138,7 +101,7 @@ sub take_upload_register
 	my $through = $status == 201 && dead_or($agent, 'upload and registration',
 		sub { $pc->sql("$safe 'sweep-1' AND last_seq >= $answer->{seq}") eq 't' });
 	poll_until(sub { is_dead($agent) }, 'its end') or die "HTTP $status, but not dead" if $status != 201;
-	undoom($agent);
+	$agent->strace_end;
 	return $through;
 }
 for my $thread ([ '', 13 ], [ 'ledger', 11 ], [ 'uploader', 5 ], [ 'registrar', 4 ])
@@ -151,8 +114,8 @@ $agent->stop;
 my $changes = 'write,pwrite64,fsync,fdatasync,ftruncate,renameat,renameat2,rename,mkdir,mkdirat,unlinkat,unlink,sendto,listen';
 sweep($agent, 'start', 7, sub {
 	my ($at) = @_;
-	my ($program, @arguments) = strace($agent, $changes, $at);
-	$agent->start(no_wait => 1, wrap => [ $program, '-D', '-E', 'ASAN_OPTIONS=detect_leaks=0', @arguments ]);
+	$agent->start(no_wait => 1, wrap => [ 'strace', '-D', '-E', 'ASAN_OPTIONS=detect_leaks=0', '-o', "$agent->{dir}/trace",
+		'-e', "trace=$changes", $at ? ('-e', "inject=$at->[0]:signal=KILL:when=$at->[1]") : () ]);
 	my $through = dead_or($agent, 'a start', sub { my $s = eval { $agent->status }; $s && $s->{register}{backlog} == 0 });
 	$agent->kill9;
 	return $through;
@@ -213,7 +176,7 @@ sub clean
 	doom($cleaning, $thread, $at);
 	set_period('1 hour');
 	my $through = dead_or($cleaning, 'an empty cache', sub { my $s = eval { $cleaning->status }; $s && $s->{cached} == 0 });
-	undoom($cleaning);
+	$cleaning->strace_end;
 	if (!$through)
 	{
 		# Looked at in a copy, so that the agent finds its ledger as it was left.

@@ -125,6 +125,43 @@ sub kill9
 	return;
 }
 
+# Attaches strace to a thread of the running agent, by its name, or to all of them, those to come included: trace => 'calls',
+# inject => 'what strace is to do to them'. Each thread has a count of its own of each call. The trace is in {dir}/trace.
+sub strace
+{
+	my ($self, %options) = @_;
+	my $thread = $self->{pid};
+	if ($options{thread})
+	{
+		# Others may end while we look.
+		my ($comm) = grep { (eval { read_file($_) } // q()) eq "$options{thread}\n" } glob("/proc/$self->{pid}/task/*/comm");
+		($thread) = ($comm // '') =~ m{/(\d+)/comm$} or die "no thread $options{thread}";
+	}
+	my $said = "$self->{dir}/strace";
+	my $pid = fork() // die "fork: $!";
+	if ($pid == 0)
+	{
+		open(STDERR, '>', $said);
+		exec('strace', $options{thread} ? () : '-f', '-o', "$self->{dir}/trace", '-e', "trace=$options{trace}",
+			$options{inject} ? ('-e', "inject=$options{inject}") : (), '-p', $thread)
+		  or POSIX::_exit(127);
+	}
+	$self->{strace} = $pid;
+	poll_until(sub { -e $said && read_file($said) =~ /attached/ }, 'strace') or die 'strace cannot attach: ' . read_file($said);
+	return;
+}
+
+# Detaches it again.
+sub strace_end
+{
+	my ($self) = @_;
+	my $pid = delete $self->{strace} or return;
+	kill 'TERM', $pid;
+	waitpid($pid, 0);
+	unlink("$self->{dir}/strace");
+	return;
+}
+
 sub log_tail
 {
 	my ($self) = @_;
@@ -185,6 +222,7 @@ sub DESTROY
 {
 	my ($self) = @_;
 	local ($?, $!, $@);
+	kill 'TERM', $self->{strace} if $self->{strace};
 	kill 'KILL', $self->{pid} if $self->{pid};
 	return;
 }
