@@ -174,6 +174,22 @@ if ($ENV{TMS_LONG})
 }
 is($agent->stop, 0, 'TERM ends it');
 
+# --- so does the path center's: an address where nobody listens, then another one ---
+{
+	local $ENV{LD_PRELOAD} = "$tmp/resolver.so";
+	local $ENV{TEST_HOSTS} = $hosts;
+	local $ENV{ASAN_OPTIONS} = ($ENV{ASAN_OPTIONS} // '') . ':verify_asan_link_order=0';
+	write_file($hosts, "127.0.0.3\n");
+	my $named = $pc->agent_conninfo . ' host=image-center.test';
+	$agent = new_agent('links-6', token => $pc->add_device('links-6', 'http://127.0.0.1:1'), conninfo => $named);
+	$agent->start;
+}
+post_all($agent, 'named', 3);
+log_has($agent, qr/event=path_center_failing .*127\.0\.0\.3/, 'the path center is not at that address');
+write_file($hosts, "127.0.0.1\n");
+ok($pc->wait_for_sql(rows('links-6'), 3, 90), 'its name has another address: found without a restart');
+is($agent->stop, 0, 'TERM ends it');
+
 # --- certificates ---
 sub make_cert
 {
