@@ -66,6 +66,22 @@ ALTER SERVER breaker_server OPTIONS (SET breaker_failures '1');
 SELECT image_error FROM capture_image WHERE path = 'b/1.jpg';
 SELECT count(*) FROM tms.stat_breaker WHERE endpoint = 'http://169.254.169.254';
 
+-- more endpoints in trouble than there is room for: those that failed longest ago make way, and no query minds
+CREATE TEMP TABLE many AS SELECT n, tms.register_device('breaker-many-' || n, format('http://127.1.%s.%s:1', n / 200, n % 200 + 1)) AS token
+	FROM generate_series(1, 1500) AS n;
+INSERT INTO tms.capture (captured_at, capture_id, device_id, image_bytes, path, sha256)
+	SELECT now(), (2::bigint << 32) + n + 1, device_id, 10, 'b/many.jpg', sha256('1')
+	FROM many JOIN tms.device ON code = 'breaker-many-' || n;
+ALTER SERVER breaker_server OPTIONS (DROP front_end);
+SET tms.image_source = 'front_end';
+SELECT image_error, count(*) FROM capture_image WHERE path = 'b/many.jpg' GROUP BY image_error;
+SELECT count(*) BETWEEN 800 AND 1024 AS as_many_as_fit FROM tms.stat_breaker WHERE state = 'open';
+SELECT count(*) AS images, count(*) FILTER (WHERE image_error = 'front_end: circuit breaker open (connection refused)') > 50 AS some_skipped
+	FROM capture_image WHERE path = 'b/many.jpg';
+RESET tms.image_source;
+DELETE FROM tms.capture WHERE path = 'b/many.jpg';
+DELETE FROM tms.device WHERE code LIKE 'breaker-many-%';
+
 -- who may look
 CREATE ROLE breaker_clerk;
 SET ROLE breaker_clerk;

@@ -33,14 +33,21 @@
 #endif
 
 /* 17 lets extensions name what they wait for. */
-static inline uint32 tms_wait_event(void)
+typedef enum TmsWaitEvent
+{
+	TMS_WAIT_IMAGES, /* for bytes */
+	TMS_WAIT_FRONT_END, /* until other sessions have fewer requests under way to a front end */
+} TmsWaitEvent;
+
+static inline uint32 tms_wait_event(TmsWaitEvent event)
 {
 #if PG_VERSION_NUM >= 170000
-	static uint32 wait_event = 0;
+	static const char *const names[] = {[TMS_WAIT_IMAGES] = "TmsImages", [TMS_WAIT_FRONT_END] = "TmsFrontEndBusy"};
+	static uint32 numbers[lengthof(names)];
 
-	if (wait_event == 0)
-		wait_event = WaitEventExtensionNew("TmsImages");
-	return wait_event;
+	if (numbers[event] == 0)
+		numbers[event] = WaitEventExtensionNew(names[event]);
+	return numbers[event];
 #else
 	return PG_WAIT_EXTENSION;
 #endif

@@ -258,5 +258,5 @@ TmsAttemptGroup *tms_attempt_group_create(MemoryContext context, const TmsServer
 
 void tms_attempt_wait(TmsAttemptGroup *group, int64 until)
 {
-	tms_fetch_wait(group->fetches, until);
+	tms_fetch_wait(group->fetches, until, dlist_is_empty(&group->running) ? TMS_WAIT_FRONT_END : TMS_WAIT_IMAGES);
 }

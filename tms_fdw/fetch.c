@@ -418,16 +418,16 @@ static void finish_overdue(void)
 	}
 }
 
-/* One round: works on what has happened, with `block` after waiting for it until that moment. */
-static void drive(bool block, int64 until)
+/* One round: works on what has happened, with a wait event after waiting for it until that moment. */
+static void drive(uint32 wait_event, int64 until)
 {
 	TmsPollEvent events[32];
 	CURLMcode code;
 	int n_events;
 
-	if (block)
+	if (wait_event != 0)
 		set_alarm(until);
-	n_events = tms_poller_wait(&engine.poller, events, lengthof(events), block);
+	n_events = tms_poller_wait(&engine.poller, events, lengthof(events), wait_event);
 	code = run_curl(events, n_events);
 	finish_completed();
 	finish_overdue();
@@ -588,7 +588,7 @@ TmsFetch *tms_fetch_next(TmsFetchGroup *group)
 	return &dlist_container(Job, group_node, node)->fetch;
 }
 
-void tms_fetch_wait(TmsFetchGroup *group, int64 until)
+void tms_fetch_wait(TmsFetchGroup *group, int64 until, TmsWaitEvent event)
 {
 	if (!dlist_is_empty(&group->ended) || (until == NEVER && dlist_is_empty(&group->running)))
 		return;
@@ -596,7 +596,7 @@ void tms_fetch_wait(TmsFetchGroup *group, int64 until)
 		open_engine();
 	forgive_pause();
 	while (dlist_is_empty(&group->ended) && (until == NEVER || tms_poller_clock() < until))
-		drive(true, until);
+		drive(tms_wait_event(event), until);
 }
 
 int64 tms_fetch_sent_at(const TmsFetch *fetch)
@@ -609,7 +609,7 @@ void tms_fetch_go_on(void)
 	if (engine.n_running == 0)
 		return;
 	forgive_pause();
-	drive(false, NEVER);
+	drive(0, NEVER);
 }
 
 void tms_fetch_end(TmsFetch *fetch)

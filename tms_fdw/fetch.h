@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "common/sha256.h"
+#include "tms_ext/compat.h"
 
 /* What to ask for. Times in milliseconds, counted from tms_fetch_start; texts are only read during that call. */
 typedef struct TmsFetchRequest
@@ -72,9 +73,9 @@ extern TmsFetch *tms_fetch_next(TmsFetchGroup *group);
 
 /*
  * Drives all requests until one of the group has ended, or until this moment of tms_poller_clock. With -1 for no such moment
- * returns at once when none of the group runs. Raises the error of a pending cancel.
+ * returns at once when none of the group runs. `event` is what the session shows meanwhile. Raises the error of a pending cancel.
  */
-extern void tms_fetch_wait(TmsFetchGroup *group, int64 until);
+extern void tms_fetch_wait(TmsFetchGroup *group, int64 until, TmsWaitEvent event);
 
 /* When a running request was sent, on tms_poller_clock; moved on by time in which nobody drove the engine. */
 extern int64 tms_fetch_sent_at(const TmsFetch *fetch);

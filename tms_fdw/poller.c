@@ -104,17 +104,17 @@ static int take_ready(TmsPoller *poller, TmsPollEvent *events, int max, bool *wo
 	return n;
 }
 
-int tms_poller_wait(TmsPoller *poller, TmsPollEvent *events, int max, bool block)
+int tms_poller_wait(TmsPoller *poller, TmsPollEvent *events, int max, uint32 wait_event)
 {
 	bool woken;
 	int n;
 
 	CHECK_FOR_INTERRUPTS();
 	n = take_ready(poller, events, max, &woken);
-	if (block && !woken)
+	if (wait_event != 0 && !woken)
 	{
 		int reason = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH,
-									   poller->epoll_fd, 0, tms_wait_event());
+									   poller->epoll_fd, 0, wait_event);
 
 		if (reason & WL_LATCH_SET)
 			ResetLatch(MyLatch);

@@ -37,10 +37,10 @@ extern bool tms_poller_watch(TmsPoller *poller, int fd, bool readable, bool writ
 extern void tms_poller_set_alarm(TmsPoller *poller, int64 due);
 
 /*
- * Fills in what is ready: at most `max` events. With `block` waits for a socket, the alarm or the latch first; 0 then means
- * that only the alarm or the latch ended the wait. Raises the error of a cancel, timeout or shutdown that is pending, so it
+ * Fills in what is ready: at most `max` events. With a `wait_event`, which the session shows meanwhile, waits for a socket, the
+ * alarm or the latch first; 0 then means that only the alarm or the latch ended the wait. With 0 does not wait. Raises the error of a cancel, timeout or shutdown that is pending, so it
  * must not be called with a library's functions on the stack.
  */
-extern int tms_poller_wait(TmsPoller *poller, TmsPollEvent *events, int max, bool block);
+extern int tms_poller_wait(TmsPoller *poller, TmsPollEvent *events, int max, uint32 wait_event);
 
 #endif

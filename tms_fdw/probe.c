@@ -112,7 +112,7 @@ static void run_probes(Probes *all)
 
 		while (next < all->n && n_running < AT_ONCE)
 			n_running += send_probe(group, devices, &all->probes[next++]) ? 1 : 0;
-		tms_fetch_wait(group, -1);
+		tms_fetch_wait(group, -1, TMS_WAIT_IMAGES);
 		while ((fetch = tms_fetch_next(group)) != NULL)
 		{
 			end_probe(fetch);
