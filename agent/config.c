@@ -14,6 +14,7 @@
 #include "log.h"
 
 #include "../common/capture_record.h"
+#include "../common/s3.h"
 
 #define MS  INT64_C(1000)
 #define SEC INT64_C(1000000)
@@ -42,6 +43,10 @@ const ConfigKey config_keys[] = {
 	{"image_center", "url", CONFIG_URL, "", true, FIELD(url)},
 	{"image_center", "store", CONFIG_STORE, "http", false, FIELD(store)},
 	{"image_center", "verify", CONFIG_VERIFY, "digest", false, FIELD(verify)},
+	{"image_center", "region", CONFIG_REGION, TMS_S3_DEFAULT_REGION, false, FIELD(region)},
+	{"image_center", "access_key_id", CONFIG_TEXT, "", false, FIELD(access_key_id)},
+	{"image_center", "secret_access_key_file", CONFIG_SECRET_FILE, "", false, FIELD(secret_access_key_file),
+	 .secret_offset = offsetof(Config, secret_access_key)},
 	{"image_center", "concurrency", CONFIG_INT, "8", false, 1, 128, FIELD(upload_concurrency)},
 	{"image_center", "rate_limit", CONFIG_RATE, "0", false, FIELD(rate_limit)},
 	{"image_center", "ca_file", CONFIG_FILE, "", false, FIELD(ca_file)},
@@ -259,6 +264,45 @@ static void check_pair(Reading *reading, const char *section, const char *first,
 		tell(reading, LOG_LEVEL_ERROR, line_of(reading, section, given), section, given, "needs %s as well", missing);
 }
 
+/* Can requests below the URL be signed? The longest there is shows it. */
+static bool can_sign(const Config *config)
+{
+	const TmsSigv4Credentials credentials = {
+		.access_key_id = config->access_key_id, .secret_access_key = "", .region = config->region};
+	char key[TMS_OBJECT_KEY_SIZE];
+	const TmsS3Request request = {.method = "GET", .base_url = config->url, .key = key, .payload = TMS_SIGV4_UNSIGNED};
+	char url[TMS_S3_URL_SIZE];
+
+	memset(key, 'k', sizeof key - 1);
+	key[sizeof key - 1] = '\0';
+	return tms_s3_presign(&credentials, &request, 1, url);
+}
+
+/* Which of the ways to show who one is goes with which kind of store. */
+static void check_store(Reading *reading)
+{
+	const Config *config = reading->config;
+	bool s3 = config_is_s3(config);
+	int line = line_of(reading, "image_center", s3 ? "username" : "access_key_id");
+
+	check_pair(reading, "image_center", "username", config->username, "password_file", config->password_file);
+	check_pair(reading, "image_center", "access_key_id", config->access_key_id, "secret_access_key_file",
+			   config->secret_access_key_file);
+	if (s3 && *config->access_key_id == '\0')
+		tell(reading, LOG_LEVEL_ERROR, line_of(reading, "image_center", "store"), "image_center", "store",
+			 "\"s3\" needs access_key_id and secret_access_key_file");
+	if (s3 && *config->username)
+		tell(reading, LOG_LEVEL_ERROR, line, "image_center", "username", "belongs to store = http");
+	if (!s3 && *config->access_key_id)
+		tell(reading, LOG_LEVEL_ERROR, line, "image_center", "access_key_id", "belongs to store = s3");
+	if (s3 && !can_sign(config))
+		tell(reading, LOG_LEVEL_ERROR, line_of(reading, "image_center", "url"), "image_center", "url",
+			 "cannot be signed: it is longer than a URL, or has a bad %%-code");
+	if (strlen(config->secret_access_key) > TMS_SIGV4_SECRET_MAX)
+		tell(reading, LOG_LEVEL_ERROR, line_of(reading, "image_center", "secret_access_key_file"), "image_center",
+			 "secret_access_key_file", "holds a secret of more than %d bytes", TMS_SIGV4_SECRET_MAX);
+}
+
 static bool loopback(const char *listen)
 {
 	return strncmp(listen, "127.", 4) == 0 || strncmp(listen, "localhost:", 10) == 0 ||
@@ -273,7 +317,7 @@ static void check_together(Reading *reading)
 	const char *below = config->spool_dir + len;
 
 	check_pair(reading, "cache", "tls_cert", config->tls_cert, "tls_key", config->tls_key);
-	check_pair(reading, "image_center", "username", config->username, "password_file", config->password_file);
+	check_store(reading);
 	if (*config->spool_dir && strncmp(config->spool_dir, config->data_dir, len) == 0 &&
 		(*below == '\0' || strcmp(below, "/cache") == 0 || strncmp(below, "/cache/", 7) == 0 ||
 		 strcmp(below, "/tmp") == 0 || strcmp(below, "/quarantine") == 0))
@@ -339,6 +383,11 @@ TmsStatus config_load(const char *file, Config **out)
 	}
 	*out = reading.config;
 	return TMS_OK;
+}
+
+bool config_is_s3(const Config *config)
+{
+	return strcmp(config->store, "s3") == 0;
 }
 
 void config_free(Config *config)

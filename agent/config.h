@@ -35,8 +35,12 @@ typedef struct Config
 	int64_t ledger_keep;
 	/* [image_center] */
 	char *url; /* without a trailing slash */
-	char *store; /* "http" */
+	char *store; /* "http" or "s3" */
 	char *verify; /* what counts as uploaded: "digest" or "length" */
+	char *region; /* of an S3 store */
+	char *access_key_id; /* likewise, or "" */
+	char *secret_access_key_file;
+	char *secret_access_key; /* secret */
 	int upload_concurrency;
 	RateSchedule rate_limit;
 	char *ca_file;
@@ -64,6 +68,7 @@ typedef enum ConfigKind
 	CONFIG_STORE, /* char *, a kind of image center */
 	CONFIG_VERIFY, /* char *, "digest" or "length" */
 	CONFIG_CHARSET, /* char *, a character set that iconv knows */
+	CONFIG_REGION, /* char *, a region of an S3 store */
 	CONFIG_INT, /* int */
 	CONFIG_PERCENT, /* int */
 	CONFIG_DURATION, /* int64_t, microseconds */
@@ -103,6 +108,9 @@ extern void config_show(const Config *config, const ConfigKey *key, char *out, s
 
 /* Is the size of an object in the image center enough for an upload to count, without its digest? */
 extern bool config_verifies_length(const Config *config);
+
+/* Is the image center an S3 store? */
+extern bool config_is_s3(const Config *config);
 
 /* Splits "host:port" or "[v6]:port"; false when it is not of that form or the port is not 0 to 65535. */
 extern bool config_split_listen(const char *listen, char host[256], int *port);

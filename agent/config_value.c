@@ -13,6 +13,7 @@
 #include "config_value.h"
 
 #define SECRET_MAX 4096
+#define REGION_MAX 64
 
 static char **text_field(Config *config, size_t offset)
 {
@@ -235,12 +236,20 @@ static bool set_url(Config *config, const ConfigKey *key, const char *text, char
 
 static bool set_store(Config *config, const ConfigKey *key, const char *text, char *why)
 {
-	if (strcmp(text, "s3") == 0)
-		snprintf(why, CONFIG_WHY_SIZE, "\"s3\" is not supported by this version");
-	else if (strcmp(text, "http") != 0)
-		snprintf(why, CONFIG_WHY_SIZE, "\"%.80s\" is no kind of store; use http", text);
-	else
+	if (strcmp(text, "http") == 0 || strcmp(text, "s3") == 0)
 		return set_any_text(config, key, text, why);
+	snprintf(why, CONFIG_WHY_SIZE, "\"%.80s\" is no kind of store; use http or s3", text);
+	return false;
+}
+
+static bool set_region(Config *config, const ConfigKey *key, const char *text, char *why)
+{
+	static const char characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+	if (text[strspn(text, characters)] == '\0' && strlen(text) <= REGION_MAX)
+		return set_any_text(config, key, *text ? text : key->fallback, why);
+	snprintf(why, CONFIG_WHY_SIZE, "\"%.80s\" is no region: letters, digits, \"-\", \"_\", %d at most", text,
+			 REGION_MAX);
 	return false;
 }
 
@@ -271,7 +280,7 @@ static SetValue *const setters[CONFIG_KIND_COUNT] = {
 	[CONFIG_LISTEN] = set_listen,   [CONFIG_URL] = set_url,           [CONFIG_STORE] = set_store,
 	[CONFIG_INT] = set_number,      [CONFIG_PERCENT] = set_number,    [CONFIG_DURATION] = set_number,
 	[CONFIG_SIZE] = set_number,     [CONFIG_RATE] = set_rate,         [CONFIG_VERIFY] = set_verify,
-	[CONFIG_CHARSET] = set_charset,
+	[CONFIG_CHARSET] = set_charset, [CONFIG_REGION] = set_region,
 };
 
 bool config_value_set(Config *config, const ConfigKey *key, const char *text, char why[CONFIG_WHY_SIZE])

@@ -14,6 +14,8 @@
 #include "clock.h"
 #include "health.h"
 #include "log.h"
+#include "md5.h"
+#include "upload_answer.h"
 #include "upload_rate.h"
 #include "upload_request.h"
 #include "worker.h"
@@ -33,9 +35,23 @@
 /* A store that asks for more has a wrong clock or a wrong mind. */
 #define RETRY_AFTER_MAX (3600 * CLOCK_SECOND)
 
+/* Of an answer's body that is no photograph, so much is read, so that the connection stays usable. */
+#define BODY_MAX (64 * 1024)
+
+/* Does the S3 store know If-None-Match, with which nothing is overwritten? It is asked for until it is plain that not. */
+typedef enum Condition
+{
+	CONDITION_ASKED,
+	CONDITION_KNOWN, /* a PUT with it was answered */
+	CONDITION_DOUBTED, /* a PUT was refused, perhaps for that */
+	CONDITION_UNKNOWN, /* it does not */
+} Condition;
+
 struct UploadClient
 {
 	const Config *config;
+	bool s3;
+	Condition condition;
 	CURLM *multi;
 	struct Attempt *attempts; /* all under way, or ended and not yet taken by upload_next */
 	int count; /* of them */
@@ -53,8 +69,11 @@ typedef struct Attempt
 	struct curl_slist *headers;
 	int fd;
 	int64_t sent; /* PUT: bytes read from fd so far */
-	int64_t received; /* GET: bytes that came back so far */
-	TmsSha256 *digest; /* of these */
+	int64_t received; /* bytes of the answer's body so far */
+	TmsSha256 *digest; /* of what a PUT sends, a GET brings */
+	Md5 *md5; /* of what a PUT sends to an S3 store; NULL: none */
+	bool conditional; /* a PUT that overwrites nothing */
+	char body[TMS_S3_ERROR_BODY_SIZE]; /* the beginning of the answer's */
 	const char *unreadable; /* what is wrong with the file, or NULL */
 	int64_t paused_at; /* by the rate limit, since then by the steady clock; 0: it is not */
 	char error[CURL_ERROR_SIZE];
@@ -83,6 +102,7 @@ TmsStatus upload_open(const Config *config, int connections, UploadClient **out)
 		return TMS_MEMORY;
 	}
 	client->config = config;
+	client->s3 = config_is_s3(config);
 	curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, (long) connections);
 	*out = client;
 	return TMS_OK;
@@ -95,6 +115,7 @@ static void attempt_free(Attempt *attempt)
 	curl_easy_cleanup(attempt->easy);
 	curl_slist_free_all(attempt->headers);
 	tms_sha256_free(attempt->digest);
+	md5_free(attempt->md5);
 	if (attempt->fd >= 0)
 		close(attempt->fd);
 	free(attempt);
@@ -193,7 +214,8 @@ static size_t read_file(char *buffer, size_t size, size_t count, void *argument)
 		return unreadable(attempt, "the file cannot be read");
 	if (got == 0)
 		return unreadable(attempt, "the file is too short");
-	if (!tms_sha256_update(attempt->digest, buffer, (size_t) got))
+	if (!tms_sha256_update(attempt->digest, buffer, (size_t) got) ||
+		(attempt->md5 != NULL && !md5_update(attempt->md5, buffer, (size_t) got)))
 		return CURL_READFUNC_ABORT;
 	attempt->sent += got;
 	health_moved(HEALTH_IMAGE_CENTER);
@@ -211,36 +233,41 @@ static int rewind_file(void *argument, curl_off_t offset, int origin)
 {
 	Attempt *attempt = argument;
 
-	if (offset != 0 || origin != SEEK_SET || !tms_sha256_reset(attempt->digest))
+	if (offset != 0 || origin != SEEK_SET || !tms_sha256_reset(attempt->digest) ||
+		(attempt->md5 != NULL && !md5_reset(attempt->md5)))
 		return CURL_SEEKFUNC_FAIL;
 	attempt->sent = 0;
 	return CURL_SEEKFUNC_OK;
 }
 
-/* What a store says in an answer's body is of no use. */
-static size_t discard(char *data, size_t size, size_t count, void *argument)
+/* Takes an answer's body: a GET's is hashed, of any other the beginning is kept. What is too long is not read to its end. */
+static size_t take_body(char *data, size_t size, size_t count, void *argument)
 {
 	Attempt *attempt = argument;
+	size_t len = size * count;
+	size_t kept =
+		attempt->received < (int64_t) sizeof(attempt->body) ? (size_t) attempt->received : sizeof(attempt->body);
+	size_t keep = len < sizeof(attempt->body) - kept ? len : sizeof(attempt->body) - kept;
+	int64_t most = BODY_MAX;
+	long status = 0;
 
-	upload_rate_owe(&attempt->client->config->rate_limit, (int64_t) (size * count));
-	return size * count;
-}
-
-/* Hashes what comes back; more than the object has is not wanted. */
-static size_t hash_answer(char *data, size_t size, size_t count, void *argument)
-{
-	Attempt *attempt = argument;
-
-	upload_rate_owe(&attempt->client->config->rate_limit, (int64_t) (size * count));
-	attempt->received += (int64_t) (size * count);
+	upload_rate_owe(&attempt->client->config->rate_limit, (int64_t) len);
+	attempt->received += (int64_t) len;
 	health_moved(HEALTH_IMAGE_CENTER);
-	if (attempt->received > attempt->object.bytes)
-		return 0;
-	return tms_sha256_update(attempt->digest, data, size * count) ? size * count : 0;
+	memcpy(attempt->body + kept, data, keep);
+	curl_easy_getinfo(attempt->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (attempt->method == UPLOAD_GET && status < 300)
+	{
+		most = attempt->object.bytes;
+		if (!tms_sha256_update(attempt->digest, data, len))
+			return 0;
+	}
+	return attempt->received <= most ? len : 0;
 }
 
-static bool add_header(Attempt *attempt, const char *line)
+static bool add_header(void *argument, const char *line)
 {
+	Attempt *attempt = argument;
 	struct curl_slist *longer = curl_slist_append(attempt->headers, line);
 
 	if (longer == NULL)
@@ -249,19 +276,55 @@ static bool add_header(Attempt *attempt, const char *line)
 	return true;
 }
 
+/* The URL of a plain HTTP store. */
+static bool set_http_url(Attempt *attempt, const char *key)
+{
+	char *url;
+	CURLcode code;
+
+	if (asprintf(&url, "%s/%s", attempt->client->config->url, key) < 0)
+		return false;
+	code = curl_easy_setopt(attempt->easy, CURLOPT_URL, url);
+	free(url);
+	return code == CURLE_OK;
+}
+
+/* URL and signature of an S3 store. The digest is signed, so that the store refuses other bytes. */
+static bool set_s3_url(Attempt *attempt, const char *key)
+{
+	const Config *config = attempt->client->config;
+	const TmsSigv4Credentials credentials = {
+		.access_key_id = config->access_key_id,
+		.secret_access_key = config->secret_access_key,
+		.region = config->region,
+	};
+	char hex[TMS_SHA256_HEX_SIZE];
+	TmsS3Request request = {
+		.method = upload_method_name(attempt->method),
+		.base_url = config->url,
+		.key = key,
+		.payload = attempt->method == UPLOAD_PUT ? hex : TMS_S3_NO_PAYLOAD,
+		.time = clock_now() / CLOCK_SECOND,
+	};
+	char url[TMS_S3_URL_SIZE];
+
+	tms_sha256_hex(attempt->object.sha256, hex);
+	return tms_s3_sign(&credentials, &request, url, add_header, attempt) &&
+		   curl_easy_setopt(attempt->easy, CURLOPT_PATH_AS_IS, 1L) == CURLE_OK &&
+		   curl_easy_setopt(attempt->easy, CURLOPT_URL, url) == CURLE_OK;
+}
+
 /* What any request to any store has. */
 static bool set_common(Attempt *attempt)
 {
 	const Config *config = attempt->client->config;
 	CURL *easy = attempt->easy;
 	char key[TMS_OBJECT_KEY_SIZE];
-	char *url;
-	CURLcode code;
+	CURLcode code = CURLE_OK;
 
-	if (!tms_object_key(config->device, attempt->object.path, key) || asprintf(&url, "%s/%s", config->url, key) < 0)
+	if (!tms_object_key(config->device, attempt->object.path, key) ||
+		!(attempt->client->s3 ? set_s3_url : set_http_url)(attempt, key))
 		return false;
-	code = curl_easy_setopt(easy, CURLOPT_URL, url);
-	free(url);
 	curl_easy_setopt(easy, CURLOPT_PRIVATE, attempt);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, attempt->error);
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -272,7 +335,7 @@ static bool set_common(Attempt *attempt)
 	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "tms-agent/" TMS_VERSION);
-	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, discard);
+	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, attempt);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, KEEP_IDLE);
@@ -296,35 +359,47 @@ static bool set_common(Attempt *attempt)
 	return code == CURLE_OK;
 }
 
-static bool set_put(Attempt *attempt)
+/* What a PUT tells a plain HTTP store, which may keep it; and an S3 store, which is not to overwrite. */
+static bool add_put_headers(Attempt *attempt)
 {
-	CURL *easy = attempt->easy;
+	UploadClient *client = attempt->client;
 	char hex[TMS_SHA256_HEX_SIZE];
 	char line[sizeof("X-Content-SHA256: ") + TMS_SHA256_HEX_SIZE];
 
-	attempt->digest = tms_sha256_new();
-	if (attempt->digest == NULL)
+	/* An empty Expect: a store that does not know it would cost a second's wait. */
+	if (!add_header(attempt, "Content-Type: image/jpeg") || !add_header(attempt, "Expect:"))
 		return false;
+	if (client->s3)
+	{
+		attempt->conditional = !attempt->object.overwrite && client->condition != CONDITION_UNKNOWN;
+		return !attempt->conditional || add_header(attempt, "If-None-Match: *");
+	}
 	tms_sha256_hex(attempt->object.sha256, hex);
 	snprintf(line, sizeof(line), "X-Content-SHA256: %s", hex);
-	/* An empty Expect: a store that does not know it would cost a second's wait. */
-	if (!add_header(attempt, "Content-Type: image/jpeg") || !add_header(attempt, "Expect:") ||
-		!add_header(attempt, line))
+	return add_header(attempt, line);
+}
+
+static bool set_put(Attempt *attempt)
+{
+	CURL *easy = attempt->easy;
+
+	attempt->digest = tms_sha256_new();
+	if (attempt->digest == NULL || !add_put_headers(attempt))
 		return false;
+	if (attempt->client->s3)
+		attempt->md5 = md5_new();
 	curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
 	curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t) attempt->object.bytes);
 	curl_easy_setopt(easy, CURLOPT_READFUNCTION, read_file);
 	curl_easy_setopt(easy, CURLOPT_READDATA, attempt);
 	curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, rewind_file);
-	curl_easy_setopt(easy, CURLOPT_SEEKDATA, attempt);
-	return curl_easy_setopt(easy, CURLOPT_HTTPHEADER, attempt->headers) == CURLE_OK;
+	return curl_easy_setopt(easy, CURLOPT_SEEKDATA, attempt) == CURLE_OK;
 }
 
 /* What a cache on the way remembers is no answer of the store. */
 static bool set_question(Attempt *attempt)
 {
-	return add_header(attempt, "Cache-Control: no-cache") &&
-		   curl_easy_setopt(attempt->easy, CURLOPT_HTTPHEADER, attempt->headers) == CURLE_OK;
+	return add_header(attempt, "Cache-Control: no-cache");
 }
 
 static bool set_head(Attempt *attempt)
@@ -336,22 +411,12 @@ static bool set_head(Attempt *attempt)
 static bool set_get(Attempt *attempt)
 {
 	attempt->digest = tms_sha256_new();
-	if (attempt->digest == NULL)
-		return false;
-	curl_easy_setopt(attempt->easy, CURLOPT_WRITEFUNCTION, hash_answer);
-	return curl_easy_setopt(attempt->easy, CURLOPT_WRITEDATA, attempt) == CURLE_OK && set_question(attempt);
+	return attempt->digest != NULL && set_question(attempt);
 }
 
-/* What sets up each method, and its name. */
-static const struct UploadMethodRule
-{
-	const char *name;
-	bool (*set)(Attempt *attempt);
-} methods[] = {
-	[UPLOAD_PUT] = {"PUT", set_put},
-	[UPLOAD_HEAD] = {"HEAD", set_head},
-	[UPLOAD_GET] = {"GET", set_get},
-};
+typedef bool SetMethod(Attempt *attempt);
+
+static SetMethod *const set_method[] = {[UPLOAD_PUT] = set_put, [UPLOAD_HEAD] = set_head, [UPLOAD_GET] = set_get};
 
 TmsStatus upload_start(UploadClient *client, UploadMethod method, const UploadObject *object, int fd, void *owner)
 {
@@ -369,7 +434,8 @@ TmsStatus upload_start(UploadClient *client, UploadMethod method, const UploadOb
 	attempt->owner = owner;
 	attempt->fd = fd;
 	attempt->easy = curl_easy_init();
-	if (attempt->easy == NULL || !set_common(attempt) || !methods[method].set(attempt) ||
+	if (attempt->easy == NULL || !set_common(attempt) || !set_method[method](attempt) ||
+		curl_easy_setopt(attempt->easy, CURLOPT_HTTPHEADER, attempt->headers) != CURLE_OK ||
 		curl_multi_add_handle(client->multi, attempt->easy) != CURLM_OK)
 	{
 		log_event(LOG_LEVEL_ERROR, "upload_request", "path=%s error=\"out of memory\"", object->path);
@@ -400,22 +466,6 @@ void upload_wait(UploadClient *client, int stop_fd, int64_t micros)
 
 /* --- how it ended --- */
 
-/* A copy of a text that came from outside, fit for a log line. */
-static void set_reason(UploadResult *result, const char *text)
-{
-	size_t i;
-
-	for (i = 0; text[i] != '\0' && i < sizeof(result->reason) - 1; i++)
-		result->reason[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
-	result->reason[i] = '\0';
-}
-
-/* Statuses that a store changes by itself: time-out, too early, too many requests; and all of 5xx. */
-static bool status_is_passing(long status)
-{
-	return status == 408 || status == 425 || status == 429 || status >= 500;
-}
-
 static const char *answer_header(Attempt *attempt, const char *name)
 {
 	struct curl_header *header;
@@ -423,109 +473,79 @@ static const char *answer_header(Attempt *attempt, const char *name)
 	return curl_easy_header(attempt->easy, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK ? header->value : NULL;
 }
 
-/* The digest that the store tells of the object; false: none. An entity tag that is no SHA-256 says nothing. */
-static bool told_digest(Attempt *attempt, uint8_t digest[TMS_SHA256_SIZE])
+/* With keys of its own or the client's, a store's tag is no MD5. */
+static bool etag_is_md5(Attempt *attempt)
 {
-	const char *told = answer_header(attempt, "X-Content-SHA256");
-	size_t len;
+	const char *encryption = answer_header(attempt, "x-amz-server-side-encryption");
 
-	if (told == NULL)
-		told = answer_header(attempt, "ETag");
-	if (told == NULL)
-		return false;
-	len = strlen(told);
-	if (len >= 2 && told[0] == '"' && told[len - 1] == '"')
+	return answer_header(attempt, "x-amz-server-side-encryption-customer-algorithm") == NULL &&
+		   (encryption == NULL || strcmp(encryption, "AES256") == 0);
+}
+
+/*
+ * A refusal of a PUT that was not to overwrite may be for that alone: some stores do not know the condition. Then this one
+ * is tried without it, and if that succeeds, all others are.
+ */
+static void judge_condition(Attempt *attempt, long status, UploadResult *result)
+{
+	Condition *condition = &attempt->client->condition;
+	bool refused =
+		result->outcome == UPLOAD_REFUSED && (status == 501 || (status == 400 && *condition != CONDITION_KNOWN));
+
+	if (attempt->conditional && (result->outcome == UPLOAD_EXISTS || result->outcome == UPLOAD_OK))
+		*condition = CONDITION_KNOWN;
+	else if (attempt->conditional && refused)
 	{
-		told++;
-		len -= 2;
+		if (*condition != CONDITION_UNKNOWN)
+			*condition = CONDITION_DOUBTED;
+		result->outcome = UPLOAD_UNCONDITIONALLY;
 	}
-	return tms_sha256_parse(told, len, digest);
-}
-
-/* An entity tag stands for the bytes only when it is a strong one. */
-static void take_etag(Attempt *attempt, UploadResult *result)
-{
-	const char *etag = answer_header(attempt, "ETag");
-
-	if (etag == NULL || etag[0] != '"' || strlen(etag) >= sizeof(result->etag))
-		return;
-	for (const char *at = etag; *at != '\0'; at++)
-		if (*at < ' ' || *at > '~')
-			return;
-	strcpy(result->etag, etag);
-}
-
-/* A HEAD was answered with success: is it the object? */
-static void judge_head(Attempt *attempt, UploadResult *result)
-{
-	uint8_t digest[TMS_SHA256_SIZE];
-	bool told = told_digest(attempt, digest);
-	curl_off_t length = -1;
-
-	curl_easy_getinfo(attempt->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
-	result->outcome = UPLOAD_DIFFERENT;
-	if (length < 0)
-		set_reason(result, "HEAD: the store does not tell the object's size");
-	else if (length != attempt->object.bytes)
-		snprintf(result->reason, sizeof(result->reason), "HEAD: the store has %lld bytes instead of %lld",
-				 (long long) length, (long long) attempt->object.bytes);
-	else if (told && memcmp(digest, attempt->object.sha256, sizeof(digest)) != 0)
-		set_reason(result, "HEAD: the store has other bytes");
-	else
+	else if (!attempt->conditional && result->outcome == UPLOAD_OK && *condition == CONDITION_DOUBTED)
 	{
-		result->outcome = UPLOAD_OK;
-		result->digest_known = told;
-		take_etag(attempt, result);
-	}
-}
-
-/* A GET was answered with success, to its end or until there was more than expected: are these the bytes? */
-static void judge_get(Attempt *attempt, UploadResult *result)
-{
-	uint8_t digest[TMS_SHA256_SIZE];
-
-	result->outcome = UPLOAD_DIFFERENT;
-	if (attempt->received != attempt->object.bytes)
-		snprintf(result->reason, sizeof(result->reason), "GET: the store has %s bytes than %lld",
-				 attempt->received > attempt->object.bytes ? "more" : "fewer", (long long) attempt->object.bytes);
-	else if (!tms_sha256_final(attempt->digest, digest) || memcmp(digest, attempt->object.sha256, sizeof(digest)) != 0)
-		set_reason(result, "GET: the store has other bytes");
-	else
-	{
-		result->outcome = UPLOAD_OK;
-		result->digest_known = true;
-		take_etag(attempt, result);
+		*condition = CONDITION_UNKNOWN;
+		log_event(LOG_LEVEL_WARNING, "store_may_overwrite",
+				  "reason=\"the store does not know If-None-Match: what is there already is replaced\"");
 	}
 }
 
 /* There is an answer. */
-static void judge_status(Attempt *attempt, long status, UploadResult *result)
+static void judge_answer(Attempt *attempt, long status, UploadResult *result)
 {
+	const Config *config = attempt->client->config;
 	const char *date = answer_header(attempt, "Date");
 	time_t store_time = date != NULL ? curl_getdate(date, NULL) : -1;
+	curl_off_t length = -1;
 	curl_off_t retry_after = 0;
+	UploadAnswer answer = {
+		.method = attempt->method,
+		.s3 = attempt->client->s3,
+		.region = config->region,
+		.status = status,
+		.content_sha256 = answer_header(attempt, "X-Content-SHA256"),
+		.etag = answer_header(attempt, "ETag"),
+		.etag_is_md5 = etag_is_md5(attempt),
+		.time = store_time > 0 ? store_time : 0,
+		.body = attempt->body,
+		.body_len =
+			attempt->received < (int64_t) sizeof(attempt->body) ? (size_t) attempt->received : sizeof(attempt->body),
+	};
+	uint8_t sha256[TMS_SHA256_SIZE];
+	uint8_t md5[MD5_SIZE];
 
-	if (store_time > 0)
-		result->store_time = store_time * CLOCK_SECOND;
+	curl_easy_getinfo(attempt->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+	answer.length = length;
+	answer.received = attempt->received;
+	if (attempt->method == UPLOAD_GET && attempt->received == attempt->object.bytes &&
+		tms_sha256_final(attempt->digest, sha256))
+		answer.sha256 = sha256;
+	if (attempt->md5 != NULL && attempt->sent == attempt->object.bytes && md5_final(attempt->md5, md5))
+		answer.md5 = md5;
 	curl_easy_getinfo(attempt->easy, CURLINFO_RETRY_AFTER, &retry_after);
 	result->retry_after =
 		retry_after < RETRY_AFTER_MAX / CLOCK_SECOND ? (int64_t) retry_after * CLOCK_SECOND : RETRY_AFTER_MAX;
-	if (status >= 200 && status < 300)
-	{
-		if (attempt->method == UPLOAD_HEAD)
-			judge_head(attempt, result);
-		else if (attempt->method == UPLOAD_GET)
-			judge_get(attempt, result);
-		else
-			result->outcome = UPLOAD_OK;
-		return;
-	}
-	snprintf(result->reason, sizeof(result->reason), "%s: HTTP status %ld%s", methods[attempt->method].name, status,
-			 status >= 300 && status < 400 ? " (redirects are not followed)" : "");
-	if (attempt->method != UPLOAD_PUT && (status == 404 || status == 410))
-		result->outcome = UPLOAD_ABSENT;
-	else
-		result->outcome = status_is_passing(status) ? UPLOAD_BUSY : UPLOAD_REFUSED;
+	upload_answer_judge(&answer, &attempt->object, result);
+	if (attempt->client->s3 && attempt->method == UPLOAD_PUT)
+		judge_condition(attempt, status, result);
 }
 
 /* There is no answer. */
@@ -535,7 +555,7 @@ static void judge_failure(Attempt *attempt, CURLcode code, UploadResult *result)
 
 	curl_easy_getinfo(attempt->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
 	result->outcome = connected > 0 ? UPLOAD_BUSY : UPLOAD_AWAY;
-	set_reason(result, attempt->error[0] != '\0' ? attempt->error : curl_easy_strerror(code));
+	upload_answer_reason(result, attempt->error[0] != '\0' ? attempt->error : curl_easy_strerror(code));
 }
 
 static void judge(Attempt *attempt, CURLcode code, UploadResult *result)
@@ -546,13 +566,15 @@ static void judge(Attempt *attempt, CURLcode code, UploadResult *result)
 	if (attempt->unreadable != NULL)
 	{
 		result->outcome = UPLOAD_UNREADABLE;
-		set_reason(result, attempt->unreadable);
+		upload_answer_reason(result, attempt->unreadable);
 	}
-	/* A store that refuses need not wait for the rest of the body: the connection breaks, but the answer is there. So is it
-	   when more came back than was wanted. */
-	else if (code == CURLE_OK || (attempt->method == UPLOAD_PUT && status >= 300) ||
-			 attempt->received > attempt->object.bytes)
-		judge_status(attempt, status, result);
+	/*
+	 * A store that refuses need not wait for the rest of the body: the connection breaks, but the answer is there. So is it
+	 * when more came back than was wanted (CURLE_WRITE_ERROR).
+	 */
+	else if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && status >= 200) ||
+			 (attempt->method == UPLOAD_PUT && status >= 300))
+		judge_answer(attempt, status, result);
 	else
 		judge_failure(attempt, code, result);
 }

@@ -36,6 +36,9 @@
 #define FAILURES_IN_A_ROW 3
 static const BackoffSchedule doubtful = {CLOCK_SECOND / 2, 10 * CLOCK_SECOND};
 
+/* Somebody has to change something; what is asked for meanwhile costs nobody much, and soon shows that it was done. */
+static const BackoffSchedule misconfigured = {5 * CLOCK_SECOND, 60 * CLOCK_SECOND};
+
 /* Of a rate limit, bytes per second: with less than this each, fewer uploads at once arrive sooner. */
 #define LEAST_SHARE 65536
 
@@ -46,6 +49,7 @@ typedef struct Upload
 	int64_t id;
 	int64_t seq;
 	int64_t started_at;
+	bool existed; /* the store had something of that name before */
 	UploadObject object;
 } Upload;
 
@@ -69,18 +73,21 @@ typedef struct Uploader
 	bool tells_no_digest; /* seen since start: a HEAD before the GET is of no use */
 } Uploader;
 
-/* What an outcome that may be the entry's own fault means for it. UPLOAD_AWAY is not, and has no rule. */
+/* What an outcome that may be the entry's own fault means for it. UPLOAD_AWAY is not, and has no schedule for it. */
 typedef struct OutcomeRule
 {
 	const char *event; /* in the log */
 	const BackoffSchedule *schedule;
+	const BackoffSchedule *center; /* of the image center, once it is not the entry's fault */
 } OutcomeRule;
 
 static const OutcomeRule outcome_rules[UPLOAD_OUTCOME_COUNT] = {
-	[UPLOAD_ABSENT] = {"upload_not_kept", &backoff_refused},
-	[UPLOAD_DIFFERENT] = {"upload_not_kept", &backoff_refused},
-	[UPLOAD_BUSY] = {"upload_failed", &backoff_away},
-	[UPLOAD_REFUSED] = {"upload_refused", &backoff_refused},
+	[UPLOAD_ABSENT] = {"upload_not_kept", &backoff_refused, &doubtful},
+	[UPLOAD_DIFFERENT] = {"upload_not_kept", &backoff_refused, &doubtful},
+	[UPLOAD_AWAY] = {NULL, NULL, &backoff_away},
+	[UPLOAD_BUSY] = {"upload_failed", &backoff_away, &doubtful},
+	[UPLOAD_REFUSED] = {"upload_refused", &backoff_refused, &doubtful},
+	[UPLOAD_MISCONFIGURED] = {"upload_refused", &misconfigured, &misconfigured},
 };
 
 /* --- the image center as a whole --- */
@@ -127,11 +134,13 @@ static void center_failed(Uploader *uploader, const Upload *upload, const Upload
 		return;
 	if (!uploader->failing && rule->schedule != NULL && uploader->failures_in_a_row < FAILURES_IN_A_ROW)
 		return;
-	backoff_fail(&uploader->backoff, rule->schedule != NULL ? &doubtful : &backoff_away, now);
+	backoff_fail(&uploader->backoff, rule->center, now);
 	backoff_at_least(&uploader->backoff, result->retry_after, now);
 	if (!uploader->failing)
 		uploader->failing_since = now;
-	log_event(LOG_LEVEL_WARNING, "image_center_failing", "reason=%s since_seconds=%" PRId64 " retry_in_ms=%" PRId64,
+	log_event(result->outcome == UPLOAD_MISCONFIGURED ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING,
+			  result->outcome == UPLOAD_MISCONFIGURED ? "image_center_misconfigured" : "image_center_failing",
+			  "reason=%s since_seconds=%" PRId64 " retry_in_ms=%" PRId64,
 			  log_quote(result->reason, reason, sizeof(reason)), (now - uploader->failing_since) / CLOCK_SECOND,
 			  (uploader->backoff.retry_at - now) / 1000);
 	uploader->failing = true;
@@ -184,6 +193,8 @@ static void start_upload(Uploader *uploader, const LedgerEntry *entry, int64_t n
 	upload->object.bytes = entry->bytes;
 	memcpy(upload->object.path, entry->path, sizeof(upload->object.path));
 	memcpy(upload->object.sha256, entry->sha256, sizeof(upload->object.sha256));
+	upload->object.overwrite = uploader_queue_overwrite(uploader->queue, entry->id);
+	upload->existed = false;
 
 	status = cache_read(uploader->context.cache, entry->path, &fd, &size);
 	if (status == TMS_OK && size != entry->bytes)
@@ -281,32 +292,80 @@ static UploadMethod first_question(const Uploader *uploader)
 	return uploader->tells_no_digest ? UPLOAD_GET : UPLOAD_HEAD;
 }
 
+/* What the store had before under this name is something else. It stays; the entry is set aside. */
+static void upload_collided(Uploader *uploader, Upload *upload, const UploadResult *result)
+{
+	char reason[sizeof(result->reason) + 40];
+	char quoted[2 * sizeof(reason)];
+
+	snprintf(reason, sizeof(reason), "something else has this name (%s)", result->reason);
+	log_event(LOG_LEVEL_ERROR, "upload_set_aside", "path=%s reason=%s", upload->object.path,
+			  log_quote(reason, quoted, sizeof(quoted)));
+	health_error(HEALTH_IMAGE_CENTER, "%s: %s", upload->object.path, reason);
+	if (ledger_set_aside(uploader->context.ledger, upload->id, reason) == TMS_OK)
+		uploader_queue_done(uploader->queue, upload->id);
+	else
+		uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
+	upload_end(uploader, upload);
+}
+
+/* Asks on about an upload under way. */
+static void ask(Uploader *uploader, UploadMethod method, Upload *upload)
+{
+	if (upload_start(uploader->client, method, &upload->object, -1, upload) == TMS_OK)
+		return;
+	uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
+	upload_end(uploader, upload);
+}
+
+/* The store has the object, as far as it was asked. */
+static void attempt_succeeded(Uploader *uploader, Upload *upload, const UploadResult *result)
+{
+	bool enough = result->method != UPLOAD_PUT && config_verifies_length(uploader->context.config);
+
+	if (result->digest_known || enough)
+		upload_verified(uploader, upload, result);
+	else if (result->method == UPLOAD_PUT)
+		ask(uploader, first_question(uploader), upload);
+	else
+	{
+		uploader->tells_no_digest = true;
+		ask(uploader, UPLOAD_GET, upload);
+	}
+}
+
 static void attempt_ended(Uploader *uploader, const UploadResult *result)
 {
 	Upload *upload = result->owner;
-	bool by_length = config_verifies_length(uploader->context.config);
-	UploadMethod next = UPLOAD_GET;
 
 	ledger_witness(uploader->context.ledger, result->store_time);
-	if (result->outcome != UPLOAD_OK)
+	switch (result->outcome)
 	{
-		upload_failed(uploader, upload, result);
-		return;
+		case UPLOAD_OK:
+			attempt_succeeded(uploader, upload, result);
+			return;
+		case UPLOAD_EXISTS:
+			upload->existed = true;
+			ask(uploader, UPLOAD_GET, upload);
+			return;
+		case UPLOAD_UNCONDITIONALLY:
+			uploader_queue_set_overwrite(uploader->queue, upload->id);
+			uploader_queue_again(uploader->queue, upload->id, clock_steady());
+			upload_end(uploader, upload);
+			return;
+		case UPLOAD_DIFFERENT:
+			if (upload->existed)
+			{
+				upload_collided(uploader, upload, result);
+				return;
+			}
+			/* It is the damaged rest of what was just sent. */
+			uploader_queue_set_overwrite(uploader->queue, upload->id);
+			break;
+		default:
+			break;
 	}
-	if (result->method == UPLOAD_PUT)
-		next = first_question(uploader);
-	else if (result->digest_known || by_length)
-	{
-		upload_verified(uploader, upload, result);
-		return;
-	}
-	else
-		uploader->tells_no_digest = true;
-	if (upload_start(uploader->client, next, &upload->object, -1, upload) != TMS_OK)
-	{
-		uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
-		upload_end(uploader, upload);
-	}
+	upload_failed(uploader, upload, result);
 }
 
 /* --- the thread --- */

@@ -198,6 +198,21 @@ int64_t uploader_queue_delay(UploaderQueue *queue, int64_t id, const BackoffSche
 	return item->backoff.retry_at - now;
 }
 
+void uploader_queue_set_overwrite(UploaderQueue *queue, int64_t id)
+{
+	UploaderItem *item = uploader_table_find(&queue->table, id);
+
+	if (item != NULL)
+		item->overwrite = true;
+}
+
+bool uploader_queue_overwrite(UploaderQueue *queue, int64_t id)
+{
+	UploaderItem *item = uploader_table_find(&queue->table, id);
+
+	return item != NULL && item->overwrite;
+}
+
 int uploader_queue_failures(UploaderQueue *queue, int64_t id)
 {
 	UploaderItem *item = uploader_table_find(&queue->table, id);

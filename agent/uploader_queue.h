@@ -38,6 +38,10 @@ extern void uploader_queue_again(UploaderQueue *queue, int64_t id, int64_t now);
 extern int64_t uploader_queue_delay(UploaderQueue *queue, int64_t id, const BackoffSchedule *schedule, int64_t least,
 									int64_t now);
 
+/* Its next PUT may overwrite: the store has kept other bytes than it was sent, or can do nothing else. And: may it? */
+extern void uploader_queue_set_overwrite(UploaderQueue *queue, int64_t id);
+extern bool uploader_queue_overwrite(UploaderQueue *queue, int64_t id);
+
 /* How often in a row it has failed for itself. */
 extern int uploader_queue_failures(UploaderQueue *queue, int64_t id);
 

@@ -21,6 +21,7 @@ typedef struct UploaderItem
 {
 	int64_t id; /* of the ledger's entry */
 	bool under_way;
+	bool overwrite; /* its next PUT may take the place of what the store has under that name */
 	Backoff backoff;
 } UploaderItem;
 

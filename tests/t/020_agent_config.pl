@@ -51,7 +51,7 @@ batch = 0
 interval = 10
 [image_center]
 url = http://h/c
-store = s3
+store = tape
 [cache]
 listen = 8440
 END
@@ -64,7 +64,7 @@ $at line=3 key="agent.tokenfile" error="unknown key; did you mean \\"token_file\
 $at line=4 section="paths" error="unknown section"
 $at line=7 key="path_center.batch" error="\\"0\\" is outside 1 to 10000"
 $at line=8 key="path_center.interval" error="\\"10\\" has no unit; units are ms s min h days day d"
-$at line=11 key="image_center.store" error="\\"s3\\" is not supported by this version"
+$at line=11 key="image_center.store" error="\\"tape\\" is no kind of store; use http or s3"
 $at line=13 key="cache.listen" error="\\"8440\\" is not host:port or [address]:port"
 $at key="agent.token_file" error="is missing"
 $at key="agent.data_dir" error="is missing"

@@ -257,11 +257,22 @@ static const Mistake mistakes[] = {
 	{"[image_center]\nurl = http://h/?a=b\n", "is not a URL of a host and a path\""},
 	{"[image_center]\nurl = http://u:p@h/\n",
 	 "error=\"a URL holds no name and password: use username and password_file\""},
-	{"[image_center]\nstore = s3\n",
-	 "line=2 key=\"image_center.store\" error=\"\\\"s3\\\" is not supported by this version\""},
 	{"[image_center]\nverify = hope\n", "error=\"\\\"hope\\\" is no way to verify an upload; use digest or length\""},
-	{"[image_center]\nstore = tape\n", "error=\"\\\"tape\\\" is no kind of store; use http\""},
-	{"[image_center]\nregion = us-east-1\n", "line=2 key=\"image_center.region\" error=\"unknown key\""},
+	{"[image_center]\nstore = tape\n", "error=\"\\\"tape\\\" is no kind of store; use http or s3\""},
+	{"[image_center]\nregion = us east\n", "line=2 key=\"image_center.region\" error=\"\\\"us east\\\" is no region"},
+	{LEAST "[image_center]\nstore = s3\n",
+	 "line=12 key=\"image_center.store\" error=\"\\\"s3\\\" needs access_key_id and secret_access_key_file\""},
+	{LEAST "[image_center]\nstore = s3\naccess_key_id = k\n",
+	 "line=13 key=\"image_center.access_key_id\" error=\"needs secret_access_key_file as well\""},
+	{LEAST "[image_center]\naccess_key_id = k\nsecret_access_key_file = ~/token\n",
+	 "line=12 key=\"image_center.access_key_id\" error=\"belongs to store = s3\""},
+	{LEAST
+	 "[image_center]\nstore = s3\naccess_key_id = k\nsecret_access_key_file = ~/token\nusername = u\npassword_file "
+	 "= ~/token\n",
+	 "line=15 key=\"image_center.username\" error=\"belongs to store = http\""},
+	{AGENT PATH INTAKE
+	 "[image_center]\nurl = http://h/%zz\nstore = s3\naccess_key_id = k\nsecret_access_key_file = ~/token\n",
+	 "line=10 key=\"image_center.url\" error=\"cannot be signed"},
 	{"[image_center]\nconcurrency = 129\n", "error=\"\\\"129\\\" is outside 1 to 128\""},
 	{"[image_center]\nrate_limit = 2MB\n", "line=2 key=\"image_center.rate_limit\" error=\"\\\"2MB\\\" has an unknown "
 										   "unit or is too large; units are B/s kbit/s"},

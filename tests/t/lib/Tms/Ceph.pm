@@ -25,6 +25,15 @@ sub new
 sub origin { my $self = shift; return ($self->{tls} ? 'https' : 'http') . "://127.0.0.1:$self->{port}"; }
 sub url { my $self = shift; return $self->origin . '/captures'; }
 
+# [image_center] of an agent; options take the place of what is here.
+sub agent_options
+{
+	my ($self, %options) = @_;
+	my $file = write_file("$self->{dir}.secret", delete($options{secret}) // $self->{secret_access_key});
+	chmod 0600, $file;
+	return { store => 's3', access_key_id => $self->{access_key_id}, secret_access_key_file => $file, %options };
+}
+
 sub _run
 {
 	my ($self, @arguments) = @_;
