@@ -69,7 +69,8 @@ postgres_start()
 	sql -c 'CREATE EXTENSION tms' -c 'SELECT tms.create_capture_table()' >/dev/null
 }
 
-# store_start: the image center on $store_port; store_stop ends it.
+# store_start: the image center on $store_port, with the lines of $store_modules and $store_locations in its configuration if
+# they are set; store_stop ends it.
 store_start()
 {
 	store_port=${store_port:-$(free_port)}
@@ -78,6 +79,7 @@ store_start()
 	[ "$(id -u)" != 0 ] || user="user $sandbox_user;"
 	cat >"$sandbox/store/nginx.conf" <<-CONF
 		$user
+		${store_modules:-}
 		worker_processes 2;
 		pid $sandbox/store/nginx.pid;
 		error_log $sandbox/store/error.log warn;
@@ -95,6 +97,7 @@ store_start()
 					dav_methods PUT DELETE;
 					create_full_put_path on;
 				}
+				${store_locations:-}
 			}
 		}
 	CONF

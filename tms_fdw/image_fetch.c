@@ -67,6 +67,7 @@ struct TmsImageSet
 	dlist_head running;
 	dlist_head settled;
 	int n_running;
+	int n_ready; /* settled and not wanted yet */
 	int64 admitted_bytes;
 	bool
 		front_end_busy; /* with other sessions: the last look at what waits found an image that could not be sent for it */
@@ -126,6 +127,7 @@ static void settle_image(TmsImageSet *set, Image *image, bytea *bytes, const cha
 	dlist_delete(&image->node);
 	dlist_push_tail(&set->settled, &image->node);
 	image->public.state = TMS_IMAGE_SETTLED;
+	set->n_ready += image->counted ? 0 : 1;
 	image->public.image = bytes;
 	image->public.source = source;
 	image->public.error = image->errors.data;
@@ -279,6 +281,12 @@ static bool fits_budget(const TmsImageSet *set, int64 bytes)
 	return bytes == 0 || set->admitted_bytes == 0 || set->admitted_bytes + bytes <= set->options->prefetch_memory;
 }
 
+/* Has the caller enough to do, so that more images would only fill memory? While it waits for one it never has. */
+static bool has_enough(const TmsImageSet *set, const Image *wanted)
+{
+	return set->n_ready >= set->options->concurrency && (wanted == NULL || wanted->public.state == TMS_IMAGE_SETTLED);
+}
+
 /*
  * Sends as many waiting images as concurrency and memory allow: the wanted one (NULL: none is) first, whatever the memory,
  * since only its delivery will make room, then the others in their order.
@@ -289,6 +297,8 @@ static void send_waiting(TmsImageSet *set, Image *wanted)
 	int passed_over = 0;
 
 	set->front_end_busy = false;
+	if (has_enough(set, wanted))
+		return;
 	if (wanted != NULL && wanted->public.state == TMS_IMAGE_WAITING && set->n_running < set->options->concurrency)
 		try_to_send(set, wanted);
 	dlist_foreach_modify (iter, &set->waiting)
@@ -399,7 +409,7 @@ static void move_on(TmsImageSet *set, Image *wanted)
  * Counts an image against tms.max_images when it is first wanted: what was looked ahead for and is never wanted does not
  * count. A statement may have any number of scans and calls.
  */
-static void count_image(Image *image)
+static void count_image(TmsImageSet *set, Image *image)
 {
 	static TimestampTz statement = 0;
 	static int64 n_images = 0;
@@ -408,6 +418,7 @@ static void count_image(Image *image)
 	if (image->counted)
 		return;
 	image->counted = true;
+	set->n_ready -= image->public.state == TMS_IMAGE_SETTLED ? 1 : 0;
 	if (statement != this_statement)
 	{
 		statement = this_statement;
@@ -477,7 +488,7 @@ void tms_image_wait(TmsImageSet *set, TmsImage *public)
 {
 	Image *image = (Image *) public;
 
-	count_image(image);
+	count_image(set, image);
 	move_on(set, image);
 	while (public->state != TMS_IMAGE_SETTLED)
 	{
@@ -502,6 +513,8 @@ void tms_image_release(TmsImageSet *set, TmsImage *public)
 
 	if (public->state == TMS_IMAGE_RUNNING)
 		set->n_running--;
+	if (public->state == TMS_IMAGE_SETTLED && !image->counted)
+		set->n_ready--;
 	end_attempts(set, image, false);
 	set_admitted_bytes(set, image, 0);
 	dlist_delete(&image->node);

@@ -126,6 +126,17 @@ my $url = $pc->sql("SELECT tms.image_url($captures[3]{id})");
 is($url, $store->url . "/$prefix/gate/3.jpg", 'uploaded: the object of the image center');
 is(sha256_hex(load($url)->{content}), $captures[3]{sha256}, 'which is the image');
 
+# Its breaker opens: the front end, until the breaker closes again.
+my $cached = $captures[10]{id};
+$pc->sql("ALTER SERVER image_center OPTIONS (SET url 'http://127.0.0.1:1/x', ADD breaker_failures '2', ADD breaker_cooldown '1h')");
+$url = $pc->sql("SELECT tms.image_url($cached)");
+is($url, 'http://127.0.0.1:1/x/gate/10.jpg', 'nobody knows yet that the image center is down');
+$pc->sql("SELECT tms.image($cached) IS NOT NULL, tms.image($captures[30]{id}) IS NOT NULL");
+$url = $pc->sql("SELECT tms.image_url($cached)");
+is(sha256_hex(load($url)->{content}), $captures[10]{sha256}, 'its breaker is open: the front end');
+$pc->sql("ALTER SERVER image_center OPTIONS (SET url '@{[ $store->url ]}/$prefix', DROP breaker_failures, DROP breaker_cooldown)");
+is($pc->sql("SELECT tms.image_url($cached)"), $store->url . "/$prefix/gate/10.jpg", 'another address has a breaker of its own');
+
 $gate->report(uploaded_seq => 0, uploaded_max => 0);
 my $late = $captures[10]{id};
 $url = $pc->sql("SELECT tms.image_url($late, '10 min')");
