@@ -16,8 +16,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size == 0)
 		return 0;
-	whole = strdup(fuzz_request("/v1/captures", form, data + 1, size - 1, 1 << 20));
-	if (strcmp(whole, fuzz_request("/v1/captures", form, data + 1, size - 1, (size_t) data[0] * data[0] + 1)) != 0)
+	whole = strdup(fuzz_request("UTF-8", "/v1/captures", form, data + 1, size - 1, 1 << 20));
+	if (strcmp(whole,
+			   fuzz_request("UTF-8", "/v1/captures", form, data + 1, size - 1, (size_t) data[0] * data[0] + 1)) != 0)
 		abort();
 	free(whole);
 	return 0;

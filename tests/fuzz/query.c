@@ -1,5 +1,5 @@
 /*
- * The query string of POST /v1/captures, with a photograph as the body.
+ * The query string of POST /v1/captures, with a photograph as the body; its texts are UTF-8, and GBK.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		else
 			*out++ = (char) data[i];
 	*out = '\0';
-	fuzz_request(target, "image/jpeg", jpeg, sizeof jpeg, 1 << 20);
+	fuzz_request("UTF-8", target, "image/jpeg", jpeg, sizeof jpeg, 1 << 20);
+	fuzz_request("GBK", target, "image/jpeg", jpeg, sizeof jpeg, 1 << 20);
 	free(target);
 	return 0;
 }

@@ -20,7 +20,7 @@
 
 #define ROUNDS_MAX 100000 /* of the server's loop without an answer: it hangs */
 
-static Config config = {.max_image_bytes = 100000, .charset = "UTF-8"};
+static Config config = {.max_image_bytes = 100000};
 static ServiceContext context = {.config = &config};
 static struct MHD_Daemon *server;
 static char folder[] = "/tmp/tms_fuzz_XXXXXX";
@@ -168,7 +168,8 @@ static void converse(int fd, const char *text, size_t len, size_t piece)
 	abort();
 }
 
-const char *fuzz_request(const char *target, const char *content_type, const uint8_t *body, size_t len, size_t piece)
+const char *fuzz_request(const char *charset, const char *target, const char *content_type, const uint8_t *body,
+						 size_t len, size_t piece)
 {
 	struct sockaddr_in from = {.sin_family = AF_INET};
 	size_t size = strlen(target) + strlen(content_type) + len + 200;
@@ -185,6 +186,7 @@ const char *fuzz_request(const char *target, const char *content_type, const uin
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		abort();
 	fcntl(pair[1], F_SETFL, O_NONBLOCK);
+	config.charset = (char *) charset;
 	exchange.status = 0;
 	exchange.taken[0] = '\0';
 	if (MHD_add_connection(server, pair[1], (struct sockaddr *) &from, sizeof from) != MHD_YES)
