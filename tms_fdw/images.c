@@ -57,7 +57,7 @@ static Images *begin_images(ArrayType *array, const char *server_name, bool take
 	dlist_init(&images->ahead);
 	images->options = tms_server_options_by_name(server_name);
 	images->set = tms_image_set_create(CurrentMemoryContext, images->options, &images->counters);
-	tms_look_ahead_begin(&images->look_ahead, images->options, takes_all ? TMS_LOOK_AHEAD_ALL : 1);
+	tms_look_ahead_begin(&images->look_ahead, images->options, takes_all ? TMS_LOOK_AHEAD_ALL : 1, 0);
 	return images;
 }
 

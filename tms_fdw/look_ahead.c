@@ -50,11 +50,12 @@ void tms_look_ahead_init(void)
 	ExecutorRun_hook = note_run;
 }
 
-void tms_look_ahead_begin(TmsLookAhead *look_ahead, const TmsServerOptions *options, int64 expected)
+void tms_look_ahead_begin(TmsLookAhead *look_ahead, const TmsServerOptions *options, int64 expected, int64 at_most)
 {
 	memset(look_ahead, 0, sizeof(*look_ahead));
 	look_ahead->options = options;
 	look_ahead->expected = expected;
+	look_ahead->at_most = at_most;
 }
 
 /* How many images the caller is going to take, the wanted one included, as far as anybody knows. */
@@ -79,6 +80,8 @@ bool tms_look_ahead_further(TmsLookAhead *look_ahead)
 	int64 rows = Min(FEW + look_ahead->taken, Max(FEW, options->concurrency));
 
 	if (look_ahead->bytes >= options->prefetch_memory || look_ahead->taken + look_ahead->rows >= tms_max_images)
+		return false;
+	if (look_ahead->at_most > 0 && look_ahead->taken + look_ahead->rows >= look_ahead->at_most)
 		return false;
 	rows = Max(rows, still_wanted(look_ahead));
 	return look_ahead->rows < Min(rows, ROWS_PER_REQUEST * (int64) options->concurrency);

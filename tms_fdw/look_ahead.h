@@ -20,6 +20,7 @@ typedef struct TmsLookAhead
 {
 	const TmsServerOptions *options;
 	int64 expected; /* images that will be taken, as far as is known beforehand, or one of the two below */
+	int64 at_most; /* more are never taken; 0: not known */
 	int64 taken;
 	uint64 run; /* the run of the executor that took the last one */
 	int64 taken_before_run;
@@ -28,7 +29,8 @@ typedef struct TmsLookAhead
 } TmsLookAhead;
 
 /* Begins; the options must live as long. */
-extern void tms_look_ahead_begin(TmsLookAhead *look_ahead, const TmsServerOptions *options, int64 expected);
+extern void tms_look_ahead_begin(TmsLookAhead *look_ahead, const TmsServerOptions *options, int64 expected,
+								 int64 at_most);
 
 /* Should another image be asked for, beyond those asked for already? */
 extern bool tms_look_ahead_further(TmsLookAhead *look_ahead);

@@ -303,6 +303,18 @@ static TmsScanVariant path_variant(PlannerInfo *root, const ForeignPath *path)
 	return variant;
 }
 
+/*
+ * TMS_PLAN_AT_MOST: where a LIMIT counts the rows that the scan gives after conditions that needed no image, the last of them
+ * is the last to look ahead for.
+ */
+static int rows_at_most(PlannerInfo *root, const ForeignPath *path)
+{
+	if (root->limit_tuples < 1 || root->limit_tuples > INT_MAX || !limit_counts_scanned_rows(root) ||
+		!pathkeys_contained_in(root->sort_pathkeys, path->path.pathkeys))
+		return 0;
+	return (int) root->limit_tuples;
+}
+
 ForeignScan *tms_plan_scan(PlannerInfo *root, RelOptInfo *rel, Oid foreigntableid, ForeignPath *best_path, List *tlist,
 						   List *scan_clauses, Plan *outer_plan)
 {
@@ -324,11 +336,12 @@ ForeignScan *tms_plan_scan(PlannerInfo *root, RelOptInfo *rel, Oid foreigntablei
 	path_query = tms_variant_query(root, rel, plan, attrs, &variant);
 	depend_on_path_query(root, path_query);
 
-	items = list_make5(path_query->query, attribute_sources(plan->relation, path_query, attrs), path_query->keys,
-					   makeInteger(list_length(path_query->params)),
-					   makeInteger(variant.limit_count != NULL || variant.limit_offset != NULL
-									   ? 0
-									   : rows_expected(root, rel, best_path)));
+	items = list_make4(path_query->query, attribute_sources(plan->relation, path_query, attrs), path_query->keys,
+					   makeInteger(list_length(path_query->params)));
+	items = lappend(items, makeInteger(variant.limit_count != NULL || variant.limit_offset != NULL
+										   ? 0
+										   : rows_expected(root, rel, best_path)));
+	items = lappend(items, makeInteger(after == NIL ? rows_at_most(root, best_path) : 0));
 	items = lappend(items, makeInteger(variant.fast_start));
 	return make_foreignscan(tlist, after, rel->relid, list_concat_copy(path_query->params, before), items, NIL,
 							list_concat_copy(extract_actual_clauses(variant.shipped, false), before), outer_plan);

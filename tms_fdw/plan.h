@@ -22,6 +22,7 @@ typedef enum TmsPlanItem
 	TMS_PLAN_KEYS, /* integer list: per TmsKey, its column in the path query's result; 0: not there */
 	TMS_PLAN_PARAMS, /* integer: how many parameters */
 	TMS_PLAN_EXPECTED, /* integer: after how many rows the plan may stop asking for more; 0: not before the last */
+	TMS_PLAN_AT_MOST, /* integer: after how many rows it certainly stops; 0: not known */
 	TMS_PLAN_FAST_START, /* integer: 1 when the path query's first rows matter more than its last */
 } TmsPlanItem;
 

@@ -51,6 +51,7 @@ typedef struct TmsScan
 	int keys[TMS_KEY_COUNT];
 	bool fetches;
 	int expected; /* rows, see TMS_PLAN_EXPECTED */
+	int at_most; /* rows, see TMS_PLAN_AT_MOST */
 
 	/* the path query and its parameters */
 	MemoryContext param_context; /* values of the parameters */
@@ -142,6 +143,7 @@ static void unpack_plan(TmsScan *scan, ForeignScan *plan)
 
 	scan->query = list_nth_node(Query, plan->fdw_private, TMS_PLAN_QUERY);
 	scan->expected = intVal(list_nth(plan->fdw_private, TMS_PLAN_EXPECTED));
+	scan->at_most = intVal(list_nth(plan->fdw_private, TMS_PLAN_AT_MOST));
 	scan->fast_start = intVal(list_nth(plan->fdw_private, TMS_PLAN_FAST_START)) != 0;
 	scan->sources = palloc(list_length(sources) * sizeof(int));
 	for (i = 0; i < list_length(sources); i++)
@@ -243,7 +245,7 @@ static void start_run(TmsScan *scan, ForeignScanState *node)
 	scan->ended = false;
 	scan->batch = FIRST_BATCH;
 	if (scan->fetches)
-		tms_look_ahead_begin(&scan->look_ahead, scan->options, scan->expected);
+		tms_look_ahead_begin(&scan->look_ahead, scan->options, scan->expected, scan->at_most);
 	scan->kept_all = scan->keep;
 	scan->kept_bytes = 0;
 }
