@@ -69,8 +69,7 @@ struct TmsImageSet
 	int n_running;
 	int n_ready; /* settled and not wanted yet */
 	int64 admitted_bytes;
-	bool
-		front_end_busy; /* with other sessions: the last look at what waits found an image that could not be sent for it */
+	bool front_end_busy; /* the last look found an image that waits for other sessions to leave its front end */
 };
 
 /* --- states --- */
@@ -328,12 +327,26 @@ static int64 hedge_due(const TmsImageSet *set, const Image *image)
 	return tms_fetch_sent_at(image->attempts[source]->fetch) + set->options->hedge_after * INT64CONST(1000);
 }
 
+/* Should this source have the image, by the watermarks? A front end that has cleaned it is not bothered with hedges. */
+static bool should_have(TmsImageSet *set, const Image *image, TmsOrigin source)
+{
+	TmsExpected expected = tms_device_expected(set->devices, image->request.capture_id);
+
+	return expected == TMS_EXPECTED_BOTH ||
+		   expected == (source == TMS_ORIGIN_FRONT_END ? TMS_EXPECTED_FRONT_END : TMS_EXPECTED_IMAGE_CENTER);
+}
+
 static void hedge(TmsImageSet *set, Image *image)
 {
 	TmsOrigin slow = image->sources[image->next_source - 1];
 	TmsAttempt *attempt;
 	const char *why;
 
+	if (!should_have(set, image, image->sources[image->next_source]))
+	{
+		image->hedged = true;
+		return;
+	}
 	switch (
 		tms_attempt_start(set->attempts, image->sources[image->next_source], &image->request, image, &attempt, &why))
 	{

@@ -81,8 +81,20 @@ set_option('SET hedge_after' => 'off');
 is($cluster->sql($query), "$n|image_center|-", 'hedge_after = off');
 is(counted(), 3 * $n . ' 0 0, 0 0 0', 'no hedge was sent');
 
+# Nor is one sent to a source that should not have the image.
+set_option('SET hedge_after' => '50ms');
+$gate->report(cleaned_seq => $n);
+is($cluster->sql($query), "$n|image_center|-", 'what the front end has cleaned');
+is(counted(), "$n 0 0, 0 0 0", 'is not asked of it as well');
+$gate->report(cleaned_seq => 0, uploaded_seq => 0, uploaded_max => 0);
+behave(gate => '0.3 right');
+is($cluster->sql($query), "$n|front_end|-", 'and what was not uploaded yet');
+is(counted(), "0 0 0, $n 0 0", 'not of the center');
+$gate->report(uploaded_seq => $n, uploaded_max => $n);
+behave(gate => '0 right');
+
 # The other way round.
-set_option('SET hedge_after' => '50ms', 'ADD prefer' => 'front_end');
+set_option('ADD prefer' => 'front_end');
 behave(center => '0 right', gate => '60 right');
 is($cluster->sql($query), "$n|image_center|-", 'prefer = front_end: the center is the hedge');
 is(counted(), "$n 0 0, $n $n 0", 'which is counted for the front end');
