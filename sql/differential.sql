@@ -36,6 +36,14 @@ CREATE VIEW diff.c_local AS SELECT r.capture_id, r.device_id, r.image_bytes, r.p
 	FROM diff.captures r LEFT JOIN tms.device d USING (device_id);
 CREATE VIEW diff.by_hand_local AS SELECT capture_id, device_id, image_bytes, plate COLLATE "und-x-icu" AS plate, word COLLATE "C" AS word,
 	at, speed, device, site, image, image_source, expected_source FROM diff.c_local;
+-- a partition among others
+CREATE TABLE diff.mixed (LIKE diff.c) PARTITION BY RANGE (capture_id);
+CREATE FOREIGN TABLE diff.mixed_foreign PARTITION OF diff.mixed FOR VALUES FROM (0) TO (1000) SERVER diff_server OPTIONS (relation 'diff.captures');
+CREATE TABLE diff.mixed_rows PARTITION OF diff.mixed FOR VALUES FROM (1000) TO (2000);
+INSERT INTO diff.mixed_rows SELECT 1000 + n, n % 4, n, 'P' || n % 7, chr(97 + n % 4), timestamptz '2026-01-01 00:01+00' + n * interval '3 hours', n % 5,
+	NULL, 'Site 1', NULL, NULL, 'both' FROM generate_series(1, 30) n;
+ANALYZE diff.mixed_rows;
+CREATE VIEW diff.mixed_local AS SELECT * FROM diff.c_local UNION ALL SELECT * FROM diff.mixed_rows;
 SELECT DISTINCT expected_source FROM diff.c;
 UPDATE diff.captures SET plate = NULL WHERE capture_id % 17 = 0;
 CREATE FUNCTION diff.shy(anyelement) RETURNS boolean LANGUAGE plpgsql VOLATILE AS 'BEGIN RETURN true; END';
@@ -131,7 +139,7 @@ BEGIN
 	queries := 0; ordered := 0; limited := 0;
 	FOR query IN first..last LOOP
 		template := diff.complete(query);
-		relation := CASE WHEN query % 5 = 0 THEN 'diff.by_hand' ELSE 'diff.c' END;
+		relation := CASE query % 5 WHEN 0 THEN 'diff.by_hand' WHEN 1 THEN 'diff.mixed' ELSE 'diff.c' END;
 		EXECUTE 'PREPARE ours (bigint, bigint, int, bigint[]) AS ' || replace(template, '{T}', relation);
 		EXECUTE 'PREPARE theirs (bigint, bigint, int, bigint[]) AS ' || replace(template, '{T}', relation || '_local');
 		FOREACH args IN ARRAY ARRAY['7, 3, 2, ''{1,2,30}''', 'NULL, 0, 0, ''{}'''] LOOP
@@ -155,6 +163,8 @@ SELECT queries, ordered > 200 AS ordered, limited > 80 AS limited FROM diff.comp
 -- custom plans, and every kind of join
 SET plan_cache_mode = force_custom_plan;
 SELECT queries, ordered > 50 AS ordered, limited > 20 AS limited FROM diff.compare(701, 900);
+SET enable_partitionwise_join = on;
+SET enable_partitionwise_aggregate = on;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SELECT queries FROM diff.compare(901, 1100);
@@ -165,6 +175,8 @@ SELECT queries FROM diff.compare(1101, 1300);
 RESET enable_hashjoin;
 RESET enable_nestloop;
 RESET enable_sort;
+RESET enable_partitionwise_join;
+RESET enable_partitionwise_aggregate;
 RESET plan_cache_mode;
 
 DROP SCHEMA diff CASCADE;

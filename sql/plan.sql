@@ -99,7 +99,8 @@ BEGIN
 END $$;
 SELECT condition, abs(plan.estimate('SELECT FROM plan.task JOIN plan.c ' || condition) - plan.estimate('SELECT FROM plan.task JOIN plan.captures c ' || condition)) < 3 AS same
 	FROM unnest(ARRAY['USING (capture_id)', 'USING (plate)', 'ON c.speed = task']) condition;
-SELECT condition, plan.estimate('SELECT FROM plan.c ' || condition) AS rows FROM unnest(ARRAY['WHERE speed = 3 AND expected_source IS NOT NULL', 'LIMIT 7', 'OFFSET 19990']) condition;
+SELECT condition, plan.estimate('SELECT FROM plan.c ' || condition) AS rows FROM unnest(ARRAY['WHERE speed = 3 AND expected_source IS NOT NULL', 'LIMIT 7', 'OFFSET 19990',
+	'WHERE capture_id = 77', 'WHERE capture_id = ANY (''{1,77,20000}'')', 'WHERE capture_id = ANY(ARRAY(SELECT capture_id FROM plan.task))']) condition;
 
 -- ANALYZE has nothing to do, and says so only when asked; a relation that is a view has no statistics to lend
 ANALYZE plan.c;

@@ -90,6 +90,15 @@ static TmsScanVariant plain_variant(PlannerInfo *root, const TmsRelPlan *plan)
 	return variant;
 }
 
+/* Is this "column = value", or one of several values? */
+static bool is_equality(const Expr *clause)
+{
+	if (IsA(clause, OpExpr))
+		return get_oprrest(((const OpExpr *) clause)->opno) == F_EQSEL;
+	return IsA(clause, ScalarArrayOpExpr) && ((const ScalarArrayOpExpr *) clause)->useOr &&
+		   get_oprrest(((const ScalarArrayOpExpr *) clause)->opno) == F_EQSEL;
+}
+
 /*
  * The most rows that equalities leave, by statistics over all of the relation; 0 when there are none. Ranges do not count:
  * statistics lag behind the newest rows, which partitions know better.
@@ -103,7 +112,7 @@ static double rows_of_equalities(PlannerInfo *root, RelOptInfo *rel, const TmsRe
 	{
 		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
 
-		if (IsA(rinfo->clause, OpExpr) && get_oprrest(((OpExpr *) rinfo->clause)->opno) == F_EQSEL)
+		if (is_equality(rinfo->clause))
 			equalities = lappend(equalities, rinfo);
 	}
 	if (equalities == NIL)

@@ -9,6 +9,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/prep.h"
 #include "optimizer/restrictinfo.h"
+#include "parser/parsetree.h"
 
 #include "tms_fdw/plan_rel.h"
 #include "tms_fdw/pushdown.h"
@@ -46,8 +47,12 @@ static bool whole_row_used(PlannerInfo *root, RelOptInfo *rel)
 {
 	PlanRowMark *mark = get_plan_rowmark(root->rowMarks, rel->relid);
 	WholeRowContext context = {rel->relid};
+	int parent;
 
-	if (mark == NULL || rel->reloptkind != RELOPT_BASEREL)
+	/* The query names the partitioned table that this one is part of; of a UNION ALL it says nothing here. */
+	if (bms_get_singleton_member(rel->top_parent_relids, &parent))
+		context.relid = parent;
+	if (mark == NULL || planner_rt_fetch(context.relid, root)->rtekind != RTE_RELATION)
 		return true;
 	snprintf(context.mark_name, sizeof(context.mark_name), "wholerow%u", mark->rowmarkId);
 	return query_tree_walker(root->parse, has_whole_row, (void *) &context, QTW_IGNORE_RANGE_TABLE);

@@ -74,6 +74,15 @@ for my $join (sort keys %joins)
 	}
 }
 is($store->requests, 0, 'none of them asked for an image');
+# ... nor where the foreign table is one of several partitions
+$third->query_safe("CREATE TABLE archive (LIKE capture_image) PARTITION BY LIST (device_id);
+	CREATE FOREIGN TABLE archive_1 PARTITION OF archive FOR VALUES IN (1) SERVER image_center; CREATE TABLE archive_2 PARTITION OF archive FOR VALUES IN (2)");
+after_concurrent('archive', '', $changes{'another value'}, $statements[0]);
+is($store->requests, 0, 'a partition: no image either');
+my $before = $store->requests;
+after_concurrent('archive', '', $changes{'another value'}, 'UPDATE note n SET plate = length(c.image) FROM {T} c WHERE c.capture_id = n.capture_id AND tms.capture_seq(c.capture_id) <= 12');
+poll_until(sub { $store->requests - $before >= 12 }, 'requests', 60);
+is($store->requests - $before, 12, 'but one a row where images are used');
 $_->quit for $first, $third;
 
 # --- what is altered between executions of prepared statements, ten times each under a generic plan ---
