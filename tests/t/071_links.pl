@@ -285,7 +285,8 @@ is($agent->stop, 0, 'TERM ends it');
 install_cert('one', 'store');
 write_file("$tmp/ca.crt", read_file("$tmp/one.crt"));
 my $https = Tms::Store->new('links_tls', tls => { cert => "$tmp/store.crt", key => "$tmp/store.key" })->start;
-$agent = new_agent('links-5', url => $https->url, extra => { image_center => { ca_file => "$tmp/ca.crt" } })->start;
+$agent = new_agent('links-5', url => $https->url,
+	extra => { image_center => { ca_file => "$tmp/ca.crt", rate_limit => '100kB/s' } })->start;
 post_all($agent, 'first', 3);
 ok(upload_backlog_is($agent, 0), 'uploaded by https');
 $https->stop;
