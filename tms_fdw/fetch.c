@@ -457,6 +457,7 @@ static bool set_fixed_options(CURL *easy)
 		{CURLOPT_BUFFERSIZE, 128 * 1024},
 #if LIBCURL_VERSION_NUM >= 0x075700
 		{CURLOPT_QUICK_EXIT, 1}, /* a cancel does not wait for a name server */
+		{CURLOPT_CA_CACHE_TIMEOUT, 300}, /* seconds until a file of certificates that was changed is read again */
 #endif
 #if LIBCURL_VERSION_NUM < 0x075500
 		{CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS},
@@ -490,14 +491,29 @@ static bool set_credentials(Job *job, const TmsFetchRequest *request)
 		   curl_easy_setopt(job->easy, CURLOPT_PASSWORD, request->password ? request->password : "") == CURLE_OK;
 }
 
+/*
+ * Trusts one file of certificates: the given one, or that of the system. libcurl keeps what it has read of one file; with a
+ * folder beside it, it reads all again for every connection, a tenth of a second in which no cancel is seen.
+ */
+static bool set_trust(CURL *easy, const char *ca_file)
+{
+#if LIBCURL_VERSION_NUM >= 0x074600
+	const curl_version_info_data *libcurl = curl_version_info(CURLVERSION_NOW);
+	bool has_system_file = libcurl->age >= CURLVERSION_SEVENTH && libcurl->cainfo != NULL;
+#else
+	bool has_system_file = false;
+#endif
+
+	if (ca_file != NULL && curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file) != CURLE_OK)
+		return false;
+	return (ca_file == NULL && !has_system_file) || curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK;
+}
+
 static bool set_options(Job *job, const TmsFetchRequest *request)
 {
 	CURL *easy = job->easy;
-	bool ok = set_fixed_options(easy) && set_credentials(job, request);
+	bool ok = set_fixed_options(easy) && set_credentials(job, request) && set_trust(easy, request->ca_file);
 
-	if (request->ca_file != NULL)
-		ok = ok && curl_easy_setopt(easy, CURLOPT_CAINFO, request->ca_file) == CURLE_OK &&
-			 curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK;
 	return ok && curl_easy_setopt(easy, CURLOPT_URL, request->url) == CURLE_OK &&
 		   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout) == CURLE_OK &&
 		   curl_easy_setopt(easy, CURLOPT_PRIVATE, (char *) job) == CURLE_OK &&
