@@ -73,6 +73,30 @@ configure('image_center', 'url', $stub->url . '/captures');
 is($check->{image_center}{state}, 'failed', 'credentials that are refused');
 like($check->{image_center}{text}, qr/403/, 'are told');
 is($check->{image_center_clock}{state}, 'warning', 'a store with another clock is told');
+# --- what an S3 store says ---
+write_file("$agent->{dir}/secret", "secret-words\n");
+chmod 0600, "$agent->{dir}/secret";
+configure('image_center', 'store', 's3');
+configure('image_center', 'access_key_id', 'AKIDEXAMPLE');
+configure('image_center', 'secret_access_key_file', "$agent->{dir}/secret");
+my $says = "$agent->{dir}/s3_says";
+my $s3 = Tms::Stub->start(
+	sub {
+		my ($status, $word) = split ' ', read_file($says);
+		return [ $status, { 'Content-Type' => 'application/xml' }, "<Error><Code>$word</Code><Message>m</Message></Error>" ];
+	});
+configure('image_center', 'url', $s3->url . '/captures');
+for ([ 404, 'NoSuchKey', 'ok' ], [ 404, 'NoSuchBucket', 'failed' ], [ 403, 'InvalidAccessKeyId', 'failed' ],
+	[ 403, 'SignatureDoesNotMatch', 'failed' ], [ 403, 'AccessDenied', 'warning' ])
+{
+	my ($status, $word, $state) = @$_;
+	write_file($says, "$status $word");
+	($code, $check) = selftest();
+	is($check->{image_center}{state}, $state, "$word: $state") or diag($check->{image_center}{text});
+}
+configure('image_center', $_, undef) for qw(store access_key_id secret_access_key_file);
+configure('image_center', 'url', $stub->url . '/captures');
+
 configure('path_center', 'conninfo', $pc->agent_conninfo . ' password=wrong user=nobody_at_all');
 ($code, $check) = selftest();
 is($check->{path_center}{state}, 'failed', 'a role that is not let in');
