@@ -175,6 +175,11 @@ SELECT queries FROM diff.compare(1101, 1300);
 RESET enable_hashjoin;
 RESET enable_nestloop;
 RESET enable_sort;
+-- parallel plans around it
+SET min_parallel_table_scan_size = 0;
+SET parallel_setup_cost = 0;
+SET parallel_tuple_cost = 0;
+SELECT queries FROM diff.compare(1301, 1340);
 RESET enable_partitionwise_join;
 RESET enable_partitionwise_aggregate;
 RESET plan_cache_mode;

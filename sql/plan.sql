@@ -192,6 +192,15 @@ SET client_min_messages = warning;
 SELECT nodes, path_sql FROM plan.of('SELECT plate FROM plan.parent ORDER BY plan.leak(plate) LIMIT 1');
 SELECT nodes, path_sql FROM plan.of('SELECT plate FROM plan.parent ORDER BY plate LIMIT 1');
 RESET ROLE;
+-- ... nor see what a relation that is a view with a barrier hides, although order and limit are shipped
+CREATE VIEW plan.seventh WITH (security_barrier) AS SELECT * FROM plan.captures WHERE speed = 7 AND capture_id < 500;
+CREATE FOREIGN TABLE plan.s (capture_id bigint, plate text COLLATE "C") SERVER plan_server OPTIONS (relation 'plan.seventh');
+GRANT SELECT ON plan.s, plan.seventh TO plan_clerk;
+SET ROLE plan_clerk;
+SET client_min_messages = notice;
+SELECT capture_id FROM plan.s WHERE plan.leak(plate) > 'P2' ORDER BY plan.leak(plate) DESC LIMIT 2;
+SET client_min_messages = warning;
+RESET ROLE;
 -- ... and a limit counts the rows that row security shows
 ALTER TABLE plan.captures ENABLE ROW LEVEL SECURITY;
 CREATE POLICY few ON plan.captures TO plan_clerk USING (speed = 7);

@@ -33,6 +33,11 @@
 #define PATH_FAST_START 1
 #define PATH_WITH_LIMIT 2
 
+TmsRelPlan *tms_rel_plan(const RelOptInfo *rel)
+{
+	return rel->fdwroutine != NULL && rel->fdwroutine->GetForeignRelSize == tms_plan_rel_size ? rel->fdw_private : NULL;
+}
+
 /* --- LIMIT and OFFSET ---------------------------------------------------------------------------------------------- */
 
 /* Is the query a SELECT of rows of one table, in which LIMIT counts the very rows that the scan gives? */
@@ -224,11 +229,11 @@ void tms_plan_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo
 	TmsScanVariant variant;
 	ForeignPath *path;
 
-	if (stage != UPPERREL_FINAL || !limit_counts_scanned_rows(root))
+	if (stage != UPPERREL_FINAL || bms_membership(root->all_baserels) != BMS_SINGLETON)
 		return;
 	rel = find_base_rel(root, bms_singleton_member(root->all_baserels));
-	plan = rel->fdw_private;
-	if (rel->fdwroutine == NULL || rel->fdwroutine->GetForeignRelSize != tms_plan_rel_size || !plan->ships_limit)
+	plan = tms_rel_plan(rel);
+	if (plan == NULL || !plan->ships_limit)
 		return;
 
 	variant = plain_variant(root, plan);

@@ -46,6 +46,11 @@ typedef struct TmsScanVariant
 	double rows_max; /* at most so many rows, by statistics over all of the relation; 0: not known */
 } TmsScanVariant;
 
+/* --- plan.c --- */
+
+/* What was found out about a table; NULL when it is not ours or was not looked at yet. */
+extern TmsRelPlan *tms_rel_plan(const RelOptInfo *rel);
+
 /* --- plan_conditions.c --- */
 
 /* Divides RestrictInfos between the path query and the executor, adding to both lists. */

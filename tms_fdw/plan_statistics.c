@@ -16,7 +16,6 @@
 #include "utils/selfuncs.h"
 #include "utils/syscache.h"
 
-#include "tms_fdw/plan.h"
 #include "tms_fdw/plan_rel.h"
 #include "tms_fdw/plan_statistics.h"
 
@@ -32,8 +31,7 @@ static const TmsRelPlan *find_plan(PlannerInfo *root, const RangeTblEntry *rte)
 		RelOptInfo *rel = root->simple_rel_array[i];
 
 		if (rel != NULL && root->simple_rte_array[i] == rte)
-			return rel->fdwroutine != NULL && rel->fdwroutine->GetForeignRelSize == tms_plan_rel_size ? rel->fdw_private
-																									  : NULL;
+			return tms_rel_plan(rel);
 	}
 	return NULL;
 }
