@@ -149,10 +149,10 @@ static TmsStatus run_loop(Agent *agent, int signals)
 	{
 		struct pollfd wait = {.fd = signals, .events = POLLIN};
 		struct signalfd_siginfo got;
-
 		/* A ledger that does not answer any more, or a stuck thread, gets no sign of life: systemd starts anew. */
-		if (watchdog_check(&agent->context, silence) && status_sample(&agent->context) &&
-			status_file_write(&agent->context))
+		bool alive = watchdog_check(&agent->context, silence);
+
+		if (status_sample(&agent->context) && status_file_write(&agent->context) && alive)
 			notify_send("WATCHDOG=1");
 		if (poll(&wait, 1, tick) <= 0)
 			continue;

@@ -68,7 +68,8 @@ static void look_at_part(HealthPart part, const WatchdogView *view, bool threads
 				  " error=\"nothing gets done, and no error explains it\"",
 				  health_part_name(part), view->backlog, stalled / CLOCK_SECOND);
 	else if (stalled == 0 && state->told)
-		log_event(LOG_LEVEL_INFO, "progress", "part=%s backlog=%" PRId64, health_part_name(part), view->backlog);
+		log_event(LOG_LEVEL_INFO, "no_progress_over", "part=%s backlog=%" PRId64, health_part_name(part),
+				  view->backlog);
 	state->told = stalled > 0;
 }
 

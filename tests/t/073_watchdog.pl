@@ -107,6 +107,9 @@ my $signs = $heard{'WATCHDOG=1'};
 my $until = time() + 3;
 poll_until(sub { listen_to_it(); time() > $until }, 'three watchdog times');
 cmp_ok($heard{'WATCHDOG=1'} - $signs, '<=', 1, 'and systemd hears nothing any more');
+my $status_at = sub { (read_file("$agent->{dir}/data/status.json") =~ /"at":"([^"]+)"/)[0] };
+my $written = $status_at->();
+ok(poll_until(sub { $status_at->() ne $written }, 'status.json'), 'the status file is kept up to date all the same');
 like($agent->status->{parts}{image_center}{error} // '', qr/./, 'the status shows it');
 ($code) = $agent->post(jpeg('meanwhile', 30_000));
 is($code, 201, 'intake goes on');
@@ -115,6 +118,26 @@ ok(poll_until(sub { listen_to_it(); read_file($agent->{log}) =~ /event=thread_al
 	'when it goes on by itself, that is told too');
 hears('WATCHDOG=1', 3, 'and the signs of life are back');
 ok(poll_until(sub { $agent->status->{upload}{backlog} == 0 }, 'backlog 0'), 'all are uploaded');
+
+# --- a backlog that stands still, with no error that explains it: told after ten minutes ---
+if ($ENV{TMS_LONG})
+{
+	write_file($hang, '');
+	is(($agent->post(jpeg('stands still', 30_000)))[0], 201, 'a photograph is taken in');
+	ok(poll_until(
+			sub {
+				listen_to_it();
+				read_file($agent->{log}) =~ /level=error event=no_progress part=image_center backlog=1 seconds=6\d\d /;
+			},
+			'no_progress', 900),
+		'a backlog that stands still is told');
+	like($agent->status->{upload}{error}, qr/^no progress for 6\d\d seconds, and no error explains it$/, 'and shown');
+	is(read_file($agent->{log}) =~ /event=no_progress part=path_center/, '', 'the path center is away, which explains it');
+	unlink $hang;
+	ok(poll_until(sub { listen_to_it(); read_file($agent->{log}) =~ /event=no_progress_over part=image_center/ }, 'progress'),
+		'when it goes on, that is told');
+	is($agent->status->{upload}{error}, undef, 'and the error is gone');
+}
 
 # --- reload and end ---
 kill 'HUP', $agent->{pid};
