@@ -33,6 +33,7 @@ typedef struct CliOptions
 extern int cli_run(const CliOptions *options);
 extern int cli_put(const CliOptions *options);
 extern int cli_status(const CliOptions *options);
+extern int cli_why(const CliOptions *options);
 extern int cli_check_config(const CliOptions *options);
 extern int cli_selftest(const CliOptions *options);
 

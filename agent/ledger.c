@@ -323,14 +323,14 @@ static TmsStatus touch_database(LedgerDb *db)
 static TmsStatus open_connections(Ledger *ledger)
 {
 	bool fresh = access(ledger->file, F_OK) != 0;
-	TmsStatus status = ledger_db_open(&ledger->write, ledger->file, true, &ledger->damaged);
+	TmsStatus status = ledger_db_open(&ledger->write, ledger->file, LEDGER_DB_WRITE, &ledger->damaged);
 
 	if (status == TMS_OK)
 		status = touch_database(&ledger->write);
 	if (status == TMS_OK)
 		status = ledger_recover(ledger, fresh);
 	if (status == TMS_OK)
-		status = ledger_db_open(&ledger->read, ledger->file, false, &ledger->damaged);
+		status = ledger_db_open(&ledger->read, ledger->file, LEDGER_DB_READ, &ledger->damaged);
 	if (status != TMS_OK)
 		ledger_db_close(&ledger->write);
 	return status;

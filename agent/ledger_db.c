@@ -96,27 +96,50 @@ static TmsStatus make_schema(LedgerDb *db)
 	return status;
 }
 
-TmsStatus ledger_db_open(LedgerDb *db, const char *file, bool for_writing, atomic_bool *damaged)
+static TmsStatus check_schema(LedgerDb *db)
+{
+	int version = 0;
+	TmsStatus status = schema_version(db, &version);
+
+	if (status != TMS_OK || version == LEDGER_SCHEMA_VERSION)
+		return status;
+	log_event(
+		LOG_LEVEL_ERROR, "ledger",
+		"error=\"ledger.db has schema version %d, this program knows %d: the agent brings it up to date at its start\"",
+		version, LEDGER_SCHEMA_VERSION);
+	return TMS_INVALID;
+}
+
+/* What a connection of each kind is opened with. */
+static const struct
+{
+	int flags;
+	const char *pragmas;
+	TmsStatus (*ready)(LedgerDb *db);
+} modes[] = {
+	[LEDGER_DB_WRITE] = {SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, LEDGER_PRAGMAS, make_schema},
+	[LEDGER_DB_READ] = {SQLITE_OPEN_READWRITE, LEDGER_PRAGMAS, NULL},
+	[LEDGER_DB_VIEW] = {SQLITE_OPEN_READONLY, "PRAGMA query_only = ON", check_schema},
+};
+
+TmsStatus ledger_db_open(LedgerDb *db, const char *file, LedgerDbMode mode, atomic_bool *damaged)
 {
 	TmsStatus status = TMS_OK;
 
 	db->damaged = damaged;
-	db->unproven = for_writing;
+	db->unproven = mode == LEDGER_DB_WRITE;
 	db->statements = calloc(SQL_COUNT, sizeof *db->statements);
 	if (!db->statements)
 		return TMS_MEMORY;
-	if (sqlite3_open_v2(file, &db->handle,
-						(for_writing ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE) |
-							SQLITE_OPEN_NOMUTEX,
-						NULL) != SQLITE_OK)
+	if (sqlite3_open_v2(file, &db->handle, modes[mode].flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
 		status = failed(db, "open");
 	if (status == TMS_OK)
 	{
 		sqlite3_busy_timeout(db->handle, BUSY_MS);
-		status = run_script(db, LEDGER_PRAGMAS);
+		status = run_script(db, modes[mode].pragmas);
 	}
-	if (status == TMS_OK && for_writing)
-		status = make_schema(db);
+	if (status == TMS_OK && modes[mode].ready)
+		status = modes[mode].ready(db);
 	if (status != TMS_OK)
 		ledger_db_close(db);
 	return status;

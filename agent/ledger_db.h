@@ -21,8 +21,15 @@ typedef struct LedgerDb
 	bool unproven; /* just opened: a table that is not there counts as damage as well */
 } LedgerDb;
 
-/* Opens ledger.db; for writing creates file and schema when they are missing. Logs. TMS_DAMAGED: not a ledger. */
-extern TMS_CHECKED TmsStatus ledger_db_open(LedgerDb *db, const char *file, bool for_writing, atomic_bool *damaged);
+typedef enum LedgerDbMode
+{
+	LEDGER_DB_WRITE, /* file and schema are made when they are missing */
+	LEDGER_DB_READ,
+	LEDGER_DB_VIEW, /* beside an agent that has it open, or none: changes nothing; TMS_INVALID when the schema is another */
+} LedgerDbMode;
+
+/* Opens ledger.db. Logs. TMS_DAMAGED: not a ledger. */
+extern TMS_CHECKED TmsStatus ledger_db_open(LedgerDb *db, const char *file, LedgerDbMode mode, atomic_bool *damaged);
 extern void ledger_db_close(LedgerDb *db);
 
 /*
@@ -138,6 +145,8 @@ extern TMS_CHECKED TmsStatus ledger_insert(Ledger *ledger, int64_t no, LedgerEnt
 extern TMS_CHECKED TmsStatus ledger_meta_get(LedgerDb *db, const char *name, int64_t *value);
 extern TMS_CHECKED TmsStatus ledger_meta_put(LedgerDb *db, const char *name, int64_t value);
 
+#define LEDGER_ENTRY_COLUMNS 12 /* of ENTRY_COLUMNS */
+
 /* Fills an entry from a row of ENTRY_COLUMNS; false when the row makes no sense. */
 extern bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry);
 
@@ -156,6 +165,9 @@ extern TMS_CHECKED TmsStatus ledger_key_find(Ledger *ledger, const char *key, Le
 extern TMS_CHECKED TmsStatus ledger_key_put(Ledger *ledger, const char *key, const LedgerEntry *entry);
 
 /* --- ledger_elapsed.c --- */
+
+/* The count as it is now, by what was written down last; base is the count at boottime, which is now. */
+extern TMS_CHECKED TmsStatus ledger_elapsed_read(LedgerDb *db, LedgerElapsed *out);
 
 /* Takes up the count where the last start left it; called with a ledger.db just opened. */
 extern TMS_CHECKED TmsStatus ledger_elapsed_load(Ledger *ledger);

@@ -85,14 +85,14 @@ static int64_t boot_number(void)
 	return (int64_t) strtoull(digits, NULL, 16);
 }
 
-TmsStatus ledger_elapsed_load(Ledger *ledger)
+TmsStatus ledger_elapsed_read(LedgerDb *db, LedgerElapsed *out)
 {
 	LedgerElapsed elapsed = {.off_since = -1};
 	int64_t boot = boot_number(), boottime = clock_boot();
 	TmsStatus status = TMS_OK;
 
 	for (size_t i = 0; i < FIELD_COUNT && status == TMS_OK; i++)
-		status = ledger_meta_get(&ledger->write, fields[i].name, field_of(&elapsed, i));
+		status = ledger_meta_get(db, fields[i].name, field_of(&elapsed, i));
 	if (status != TMS_OK)
 		return status;
 	if (boot != 0 && boot == elapsed.boot && boottime >= elapsed.boottime)
@@ -101,6 +101,17 @@ TmsStatus ledger_elapsed_load(Ledger *ledger)
 		elapsed.off_since = elapsed.base;
 	elapsed.boot = boot;
 	elapsed.boottime = boottime;
+	*out = elapsed;
+	return TMS_OK;
+}
+
+TmsStatus ledger_elapsed_load(Ledger *ledger)
+{
+	LedgerElapsed elapsed;
+	TmsStatus status = ledger_elapsed_read(&ledger->write, &elapsed);
+
+	if (status != TMS_OK)
+		return status;
 	pthread_mutex_lock(&ledger->elapsed_lock);
 	ledger->elapsed = elapsed;
 	memset(&ledger->witness, 0, sizeof ledger->witness);

@@ -25,7 +25,10 @@ enum
 	COLUMN_SHA256,
 	COLUMN_RECORD,
 	COLUMN_ETAG,
+	COLUMN_COUNT,
 };
+
+_Static_assert(COLUMN_COUNT == LEDGER_ENTRY_COLUMNS, "ENTRY_COLUMNS has as many");
 
 bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry)
 {

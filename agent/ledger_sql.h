@@ -78,6 +78,9 @@ typedef enum LedgerSql
 	SQL_CAPTURE_TRIM_TO,
 	SQL_CAPTURE_TRIM,
 	SQL_CONFIRMATION_TRIM,
+	SQL_STORY_SEQ,
+	SQL_STORY,
+	SQL_MARK_OF,
 	SQL_MARK_LAST,
 	SQL_MARK_AT,
 	SQL_MARK_PUT,
@@ -185,6 +188,17 @@ static const char *const ledger_sql[SQL_COUNT] = {
 		" FROM capture c JOIN ledger l ON l.no = c.ledger WHERE l.no = ?1 ORDER BY c.seq LIMIT ?3)",
 	[SQL_CAPTURE_TRIM] = "DELETE FROM capture WHERE ledger = ?1 AND seq < ?2",
 	[SQL_CONFIRMATION_TRIM] = "DELETE FROM confirmation WHERE ledger = ?1 AND last_seq < ?2",
+	[SQL_STORY_SEQ] =
+		"SELECT c.id, l.uuid FROM ledger l JOIN capture c ON c.ledger = l.no AND c.seq = ?1 ORDER BY l.no",
+	/* An entry, and behind its columns what the receipts say. */
+	[SQL_STORY] =
+		"SELECT " ENTRY_COLUMNS ", l.sealed, l.building, l.confirmed, c.verified, c.missing_at, c.missing, c.requested,"
+		" c.aside, c.cleaning, c.cleaned_at, c.early, c.clean_receipt,"
+		" (SELECT at FROM confirmation WHERE ledger = c.ledger AND last_seq >= c.seq ORDER BY last_seq LIMIT 1),"
+		" (SELECT report_no FROM confirmation WHERE ledger = c.ledger AND last_seq >= c.seq ORDER BY last_seq LIMIT "
+		"1)" ENTRY_FROM "WHERE c.id = ?1",
+	/* The first mark behind a capture: it was taken in before. Marks are in the order of ids. */
+	[SQL_MARK_OF] = "SELECT elapsed FROM elapsed_mark WHERE last_id >= ?1 ORDER BY elapsed LIMIT 1",
 	[SQL_MARK_LAST] = "SELECT elapsed, last_id FROM elapsed_mark ORDER BY elapsed DESC LIMIT 1",
 	[SQL_MARK_AT] = "SELECT last_id FROM elapsed_mark WHERE elapsed <= ?1 ORDER BY elapsed DESC LIMIT 1",
 	[SQL_MARK_PUT] = "INSERT OR REPLACE INTO elapsed_mark (elapsed, last_id) VALUES (?1, ?2)",

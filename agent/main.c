@@ -44,6 +44,12 @@ static const Command commands[] = {
 	{"status", cli_status, OPTION_CONFIG | OPTION_JSON, false, "[--config FILE] [--json]",
 	 "tell how the agent is doing",
 	 "Asks the running agent. When none is running, prints what it saw last and says so (exit code 3).\n"},
+	{"why", cli_why, OPTION_CONFIG | OPTION_JSON, true, "[--config FILE] [--json] CAPTURE...",
+	 "tell what happened to a capture, and why",
+	 "CAPTURE is a seq (of every ledger that has it), LEDGER:SEQ with the ledger's UUID or its number in eight hex "
+	 "digits,\n"
+	 "a capture id, or a storage path. Reads the ledger itself, whether the agent runs or not.\n"
+	 "Prints when it was taken in, uploaded, registered and cleaned, with receipts, or what keeps it in the cache.\n"},
 	{"check-config", cli_check_config, OPTION_CONFIG, false, "[--config FILE]",
 	 "check a configuration and print what is in force", "Defaults are printed as well, secrets are not.\n"},
 	{"selftest", cli_selftest, OPTION_CONFIG | OPTION_JSON, false, "[--config FILE] [--json]",
@@ -121,7 +127,7 @@ static int run_command(const Command *command, int argc, char **argv)
 	options.arguments = argv + optind;
 	options.argument_count = argc - optind;
 	if (command->takes_arguments && options.argument_count == 0)
-		return wrong_usage(command, "no photograph is named", "");
+		return wrong_usage(command, command->run == cli_put ? "no photograph is named" : "no capture is named", "");
 	if (!command->takes_arguments && options.argument_count > 0)
 		return wrong_usage(command, "does not know what to do with ", options.arguments[0]);
 	if (options.debug)
