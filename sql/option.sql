@@ -47,9 +47,8 @@ CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store
 CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', breaker_cooldown '0s');
 CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', breaker_cooldown '2 days');
 
--- names that are kept for a later version
-CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', store 's3');
-CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', region 'eu-west-1');
+CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', store 's3', region 'eu/west');
+CREATE SERVER option_bad FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store', store 's3', region '');
 
 -- all of them, in the units people write
 CREATE SERVER option_all FOREIGN DATA WRAPPER tms_fdw OPTIONS (
@@ -78,11 +77,26 @@ CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (username 'a:b', passwo
 CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (username 'reader', password E'sec\nret');
 CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (username 'reader', password '');
 CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (username 'reader', password 'secret', bearer_token 'secret');
-CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (access_key_id 'key', secret_access_key 'secret');
+CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (access_key_id 'key');
+CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (secret_access_key 'secret');
+CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (session_token 'secret');
+CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (access_key_id 'key', secret_access_key E'sec\nret');
+CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (access_key_id 'key', secret_access_key 'secret', bearer_token 'secret');
 CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (url 'http://store');
 CREATE USER MAPPING FOR PUBLIC SERVER option_all OPTIONS (username 'reader', password 'secret');
 CREATE USER MAPPING FOR option_user SERVER option_all OPTIONS (bearer_token 'secret');
 CREATE USER MAPPING FOR PUBLIC SERVER option_ipv6;
+
+-- credentials of the other kind of store are told when they are used
+CREATE SERVER option_s3 FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://store/bucket', store 's3', region 'eu-west-1');
+CREATE USER MAPPING FOR PUBLIC SERVER option_s3 OPTIONS (username 'reader', password 'secret');
+SELECT tms.image(1, 'option_s3');
+DROP USER MAPPING FOR PUBLIC SERVER option_s3;
+CREATE USER MAPPING FOR PUBLIC SERVER option_s3 OPTIONS (access_key_id 'key', secret_access_key 'secret', session_token 'secret');
+ALTER SERVER option_s3 OPTIONS (SET store 'http');
+SELECT tms.image(1, 'option_s3');
+ALTER USER MAPPING FOR PUBLIC SERVER option_s3 OPTIONS (DROP secret_access_key);
+DROP SERVER option_s3 CASCADE;
 
 -- foreign tables and columns
 CREATE FOREIGN TABLE option_bad (image bytea) SERVER option_all OPTIONS (relation 'capture');

@@ -450,6 +450,7 @@ static bool set_fixed_options(CURL *easy)
 		{CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1}, /* one request a connection: a cap on one is a cap on both */
 		{CURLOPT_HTTP09_ALLOWED, 0},
 		{CURLOPT_HTTP_CONTENT_DECODING, 0},
+		{CURLOPT_PATH_AS_IS, 1}, /* what is signed is what is sent */
 		{CURLOPT_FOLLOWLOCATION, 0},
 		{CURLOPT_NETRC, CURL_NETRC_IGNORED},
 		{CURLOPT_HTTPAUTH, CURLAUTH_BASIC},
@@ -475,16 +476,35 @@ static bool set_fixed_options(CURL *easy)
 	return ok && curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK;
 }
 
-static bool set_credentials(Job *job, const TmsFetchRequest *request)
+static bool add_header(Job *job, const char *line)
 {
+	struct curl_slist *longer = curl_slist_append(job->headers, line);
+
+	if (longer == NULL)
+		return false;
+	job->headers = longer;
+	return true;
+}
+
+static bool set_headers(Job *job, const TmsFetchRequest *request)
+{
+	const char *const *line;
+	bool ok = true;
+
+	for (line = request->headers; line != NULL && *line != NULL; line++)
+		ok = ok && add_header(job, *line);
 	if (request->bearer_token != NULL)
 	{
 		char *header = psprintf("Authorization: Bearer %s", request->bearer_token);
 
-		job->headers = curl_slist_append(NULL, header);
+		ok = ok && add_header(job, header);
 		pfree(header);
-		return job->headers != NULL && curl_easy_setopt(job->easy, CURLOPT_HTTPHEADER, job->headers) == CURLE_OK;
 	}
+	return ok && curl_easy_setopt(job->easy, CURLOPT_HTTPHEADER, job->headers) == CURLE_OK;
+}
+
+static bool set_credentials(Job *job, const TmsFetchRequest *request)
+{
 	if (request->username == NULL)
 		return true;
 	return curl_easy_setopt(job->easy, CURLOPT_USERNAME, request->username) == CURLE_OK &&
@@ -512,7 +532,8 @@ static bool set_trust(CURL *easy, const char *ca_file)
 static bool set_options(Job *job, const TmsFetchRequest *request)
 {
 	CURL *easy = job->easy;
-	bool ok = set_fixed_options(easy) && set_credentials(job, request) && set_trust(easy, request->ca_file);
+	bool ok = set_fixed_options(easy) && set_headers(job, request) && set_credentials(job, request) &&
+			  set_trust(easy, request->ca_file);
 
 	return ok && curl_easy_setopt(easy, CURLOPT_URL, request->url) == CURLE_OK &&
 		   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout) == CURLE_OK &&

@@ -21,6 +21,9 @@ typedef struct TmsFetchRequest
 	const char *username; /* Basic authentication, with password; or NULL */
 	const char *password;
 	const char *bearer_token; /* or NULL */
+	const char *const *headers; /* further header lines, NULL behind the last; or NULL */
+	const char
+		*s3_region; /* the server is an S3 store of this region, whose refusals are explained; NULL: it is none */
 	const char *ca_file; /* certificates to trust, NULL: those of the system */
 	bool allow_loopback; /* may the host's address be a loopback address? Link-local ones are always refused. */
 	int64 expected_bytes; /* a body of any other size is a failure; -1: any size up to max_bytes */
@@ -45,7 +48,7 @@ typedef enum TmsFetchOutcome
 	TMS_FETCH_NO_MEMORY,
 } TmsFetchOutcome;
 
-#define TMS_FETCH_REASON_SIZE 128
+#define TMS_FETCH_REASON_SIZE 192
 
 typedef struct TmsFetch
 {

@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "utils/memutils.h"
 
 #include "tms_ext/compat.h"
@@ -26,6 +28,8 @@ bool tms_answer_begin(TmsAnswer *answer, TmsFetch *fetch, MemoryContext context,
 		answer->expects_sha256 = true;
 		memcpy(answer->expected_sha256, request->expected_sha256, TMS_SHA256_SIZE);
 	}
+	if (request->s3_region != NULL)
+		strlcpy(answer->s3_region, request->s3_region, sizeof(answer->s3_region));
 	answer->digest = tms_sha256_new();
 	return answer->digest != NULL;
 }
@@ -154,12 +158,40 @@ static bool begins_like_html(const char *data, size_t len)
 	return len > 0 && *data == '<';
 }
 
+/* Keeps the beginning of an S3 store's refusal. Without memory for it the reason is shorter, nothing else. */
+static void keep_refusal(TmsAnswer *answer, const char *data, size_t len)
+{
+	int64 kept = answer->fetch->bytes;
+
+	if (answer->s3_region[0] == '\0' || kept >= TMS_S3_ERROR_BODY_SIZE)
+		return;
+	if (answer->refusal == NULL)
+		answer->refusal = MemoryContextAllocExtended(answer->context, TMS_S3_ERROR_BODY_SIZE, MCXT_ALLOC_NO_OOM);
+	if (answer->refusal != NULL)
+		memcpy(answer->refusal + kept, data, Min(len, (size_t) (TMS_S3_ERROR_BODY_SIZE - kept)));
+}
+
+/* What the refusal of an S3 store means. */
+static void fail_by_s3(TmsAnswer *answer)
+{
+	TmsFetch *fetch = answer->fetch;
+	size_t kept = answer->refusal == NULL ? 0 : (size_t) Min(fetch->bytes, (int64) TMS_S3_ERROR_BODY_SIZE);
+	TmsS3Refusal refusal;
+	char reason[TMS_FETCH_REASON_SIZE];
+
+	tms_s3_refusal_read(&refusal, fetch->status, answer->refusal, kept, answer->s3_region, Max(fetch->date, 0),
+						(int64) time(NULL));
+	tms_s3_refusal_explain(&refusal, reason, sizeof(reason));
+	tms_answer_fail(answer, TMS_FETCH_STATUS, "%s", reason);
+}
+
 bool tms_answer_body(TmsAnswer *answer, const char *data, size_t len)
 {
 	TmsFetch *fetch = answer->fetch;
 
 	if (fetch->status != 200)
 	{
+		keep_refusal(answer, data, len);
 		fetch->bytes += len;
 		return fetch->bytes <= MAX_DISCARDED_BYTES;
 	}
@@ -183,7 +215,9 @@ void tms_answer_judge(TmsAnswer *answer, bool complete)
 	TmsFetch *fetch = answer->fetch;
 	uint8 sha256[TMS_SHA256_SIZE];
 
-	if (fetch->status >= 300 && fetch->status < 400)
+	if (fetch->status > 200 && answer->s3_region[0] != '\0')
+		fail_by_s3(answer);
+	else if (fetch->status >= 300 && fetch->status < 400)
 		tms_answer_fail(answer, TMS_FETCH_STATUS, "HTTP %d, redirect refused", fetch->status);
 	else if (fetch->status > 200)
 		tms_answer_fail(answer, TMS_FETCH_STATUS, "HTTP %d", fetch->status);
@@ -207,6 +241,9 @@ void tms_answer_end(TmsAnswer *answer)
 {
 	tms_sha256_free(answer->digest);
 	answer->digest = NULL;
+	if (answer->refusal != NULL)
+		pfree(answer->refusal);
+	answer->refusal = NULL;
 	if (answer->fetch->outcome != TMS_FETCH_OK && answer->fetch->body != NULL)
 	{
 		pfree(answer->fetch->body);

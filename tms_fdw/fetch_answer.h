@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "common/s3.h"
 #include "common/sha256.h"
 #include "tms_fdw/fetch.h"
 
@@ -22,6 +23,8 @@ typedef struct TmsAnswer
 	int64 announced_bytes; /* Content-Length; -1: none */
 	int64 header_bytes; /* 0: no answer yet */
 	int64 capacity; /* of the body's buffer, without its varlena header */
+	char s3_region[72]; /* of the store, when it is an S3 store; else "" */
+	char *refusal; /* the beginning of an S3 store's refusal; NULL: none */
 	bool html; /* what was sent looks like a page for people */
 } TmsAnswer;
 

@@ -23,14 +23,17 @@
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
+#include "common/s3.h"
 #include "tms_ext/compat.h"
 #include "tms_fdw/base_url.h"
 #include "tms_fdw/option.h"
 
 /* A bytea must stay below 1 GB with its header, and still be printable as hexadecimal by a client that asks for text. */
-#define IMAGE_BYTES_MAX (INT64CONST(500) * 1024 * 1024)
-#define DURATION_MAX    (24.0 * 60 * 60 * 1000)
-#define TEXT_MAX        1024
+#define IMAGE_BYTES_MAX   (INT64CONST(500) * 1024 * 1024)
+#define DURATION_MAX      (24.0 * 60 * 60 * 1000)
+#define TEXT_MAX          1024 /* bytes; of an option with a max of its own, that */
+#define SESSION_TOKEN_MAX 2048
+#define REGION_MAX        64
 
 #define DEFAULT_RELATION "tms.capture"
 
@@ -46,8 +49,8 @@ typedef enum OptionKind
 	OPTION_FILE, /* absolute path; superusers only */
 	OPTION_TEXT,
 	OPTION_SECRET, /* a text that no message shows */
+	OPTION_REGION, /* a name of letters, digits, "-" and "_" */
 	OPTION_RELATION, /* schema.name; not kept in the struct */
-	OPTION_LATER, /* a name that is reserved for what this version cannot do */
 } OptionKind;
 
 typedef struct Option
@@ -69,13 +72,7 @@ typedef struct Option
 #define IN_TABLE        ForeignTableRelationId
 #define IN_COLUMN       AttributeRelationId
 
-typedef enum Store
-{
-	STORE_HTTP,
-	STORE_S3,
-} Store;
-
-static const struct config_enum_entry store_values[] = {{"http", STORE_HTTP}, {"s3", STORE_S3}, {NULL}};
+static const struct config_enum_entry store_values[] = {{"http", TMS_STORE_HTTP}, {"s3", TMS_STORE_S3}, {NULL}};
 
 static const struct config_enum_entry prefer_values[] = {
 	{"image_center", TMS_PREFER_IMAGE_CENTER}, {"front_end", TMS_PREFER_FRONT_END}, {NULL}};
@@ -85,8 +82,8 @@ static const struct config_enum_entry unavailable_values[] = {
 
 static const Option options[] = {
 	{"url", IN_SERVER, OPTION_URL, NULL, 0, 0, NULL, KEPT(url)},
-	{"store", IN_SERVER, OPTION_ENUM, "http", 0, 0, store_values, NOT_KEPT},
-	{"region", IN_SERVER, OPTION_LATER, NULL, 0, 0, NULL, NOT_KEPT},
+	{"store", IN_SERVER, OPTION_ENUM, "http", 0, 0, store_values, KEPT(store)},
+	{"region", IN_SERVER, OPTION_REGION, TMS_S3_DEFAULT_REGION, 0, 0, NULL, KEPT(region)},
 	{"front_end", IN_SERVER, OPTION_BOOL, "on", 0, 0, NULL, KEPT(front_end)},
 	{"prefer", IN_SERVER, OPTION_ENUM, "image_center", 0, 0, prefer_values, KEPT(prefer)},
 	{"concurrency", IN_SERVER, OPTION_INT, "16", 1, 256, NULL, KEPT(concurrency)},
@@ -105,9 +102,9 @@ static const Option options[] = {
 	{"username", IN_USER_MAPPING, OPTION_TEXT, NULL, 0, 0, NULL, KEPT(username)},
 	{"password", IN_USER_MAPPING, OPTION_SECRET, NULL, 0, 0, NULL, KEPT(password)},
 	{"bearer_token", IN_USER_MAPPING, OPTION_SECRET, NULL, 0, 0, NULL, KEPT(bearer_token)},
-	{"access_key_id", IN_USER_MAPPING, OPTION_LATER, NULL, 0, 0, NULL, NOT_KEPT},
-	{"secret_access_key", IN_USER_MAPPING, OPTION_LATER, NULL, 0, 0, NULL, NOT_KEPT},
-	{"session_token", IN_USER_MAPPING, OPTION_LATER, NULL, 0, 0, NULL, NOT_KEPT},
+	{"access_key_id", IN_USER_MAPPING, OPTION_TEXT, NULL, 0, 0, NULL, KEPT(access_key_id)},
+	{"secret_access_key", IN_USER_MAPPING, OPTION_SECRET, NULL, 0, 0, NULL, KEPT(secret_access_key)},
+	{"session_token", IN_USER_MAPPING, OPTION_SECRET, NULL, 0, SESSION_TOKEN_MAX, NULL, KEPT(session_token)},
 	{"relation", IN_TABLE, OPTION_RELATION, DEFAULT_RELATION, 0, 0, NULL, NOT_KEPT},
 	{"column_name", IN_COLUMN, OPTION_TEXT, NULL, 0, 0, NULL, NOT_KEPT},
 };
@@ -193,7 +190,7 @@ static const char *option_nearest(const char *name, Oid catalog)
 	{
 		int distance;
 
-		if (options[i].catalog != catalog || options[i].kind == OPTION_LATER)
+		if (options[i].catalog != catalog)
 			continue;
 		distance = varstr_levenshtein_less_equal(name, strlen(name), options[i].name, strlen(options[i].name), 1, 1, 1,
 												 best, true);
@@ -214,7 +211,7 @@ static const char *option_list(Oid catalog)
 	initStringInfo(&names);
 	for (i = 0; i < lengthof(options); i++)
 	{
-		if (options[i].catalog == catalog && options[i].kind != OPTION_LATER)
+		if (options[i].catalog == catalog)
 			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", options[i].name);
 	}
 	return names.data;
@@ -293,18 +290,28 @@ static int read_enum(const Option *option, const char *value)
 
 static const char *read_text(const Option *option, const char *value)
 {
+	size_t most = option->max > 0 ? (size_t) option->max : TEXT_MAX;
 	const char *c;
 
 	if (value[0] == '\0')
 		refuse_value(option, value, "is empty");
-	if (strlen(value) > TEXT_MAX)
-		refuse_value(option, value, psprintf("is longer than %d bytes", TEXT_MAX));
+	if (strlen(value) > most)
+		refuse_value(option, value, psprintf("is longer than %zu bytes", most));
 	for (c = value; *c != '\0'; c++)
 	{
 		if ((unsigned char) *c < ' ' || *c == 127)
 			refuse_value(option, value, "has a control character");
 	}
 	return pstrdup(value);
+}
+
+static const char *read_region(const Option *option, const char *value)
+{
+	static const char characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+
+	if (value[strspn(value, characters)] != '\0' || strlen(value) > REGION_MAX)
+		refuse_value(option, value, "is no name of a region");
+	return read_text(option, value);
 }
 
 static const char *read_url(const Option *option, const char *value)
@@ -342,12 +349,10 @@ static void option_read(const Option *option, const char *value, TmsServerOption
 			*(int64 *) field = (int64) read_number(option, value);
 			break;
 		case OPTION_ENUM:
-			if (field != NULL)
-				*(int *) field = read_enum(option, value);
-			else if (read_enum(option, value) == STORE_S3)
-				ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-								errmsg("store \"s3\" is not supported by this version of tms"),
-								errhint("Use store \"http\".")));
+			*(int *) field = read_enum(option, value);
+			break;
+		case OPTION_REGION:
+			*(const char **) field = read_region(option, value);
 			break;
 		case OPTION_URL:
 			*(const char **) field = read_url(option, value);
@@ -368,9 +373,6 @@ static void option_read(const Option *option, const char *value, TmsServerOption
 			if (!tms_qualified_name_parse(value, &schema, &name))
 				refuse_value(option, value, "is not a name with its schema, such as public.my_captures");
 			break;
-		case OPTION_LATER:
-			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-							errmsg("option \"%s\" is not supported by this version of tms", option->name)));
 	}
 }
 
@@ -385,6 +387,16 @@ static void check_together(Oid catalog, const TmsServerOptions *set)
 	if ((set->username == NULL) != (set->password == NULL))
 		ereport(ERROR, (errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
 						errmsg("options \"username\" and \"password\" need each other")));
+	if ((set->access_key_id == NULL) != (set->secret_access_key == NULL) ||
+		(set->session_token != NULL && set->access_key_id == NULL))
+		ereport(ERROR, (errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
+						errmsg("options \"access_key_id\" and \"secret_access_key\" need each other"),
+						set->session_token != NULL ? errdetail("A session token belongs to both.") : 0));
+	if (set->access_key_id != NULL && (set->username != NULL || set->bearer_token != NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("option \"access_key_id\" excludes \"username\" and \"bearer_token\""),
+				 errdetail("The first is for servers with store \"s3\", the others for those with store \"http\".")));
 	if (set->username != NULL && set->bearer_token != NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("option \"bearer_token\" excludes \"username\" and \"password\"")));
@@ -456,6 +468,22 @@ static void read_user_mapping(Oid serverid, Oid userid, TmsServerOptions *out)
 	ReleaseSysCache(tuple);
 }
 
+/* Credentials of the other kind of store would be left out of requests, and nobody would know why they are refused. */
+static void check_credentials(const TmsServerOptions *options)
+{
+	bool s3 = options->store == TMS_STORE_S3;
+
+	if (s3 ? options->username == NULL && options->bearer_token == NULL : options->access_key_id == NULL)
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+		 errmsg("user mapping does not fit the store of server \"%s\"", options->server_name),
+		 errdetail("The store is \"%s\", the user mapping holds credentials of the other kind.", s3 ? "s3" : "http"),
+		 s3 ? errhint("Give access_key_id and secret_access_key.")
+			: errhint("Set the server's option store to \"s3\", or give username and password, or bearer_token.")));
+}
+
 bool tms_server_is_ours(Oid serverid)
 {
 	ForeignServer *server = GetForeignServer(serverid);
@@ -481,6 +509,7 @@ static TmsServerOptions *read_server(ForeignServer *server, Oid userid)
 	read_list(server->options, IN_SERVER, out);
 	check_together(IN_SERVER, out);
 	read_user_mapping(server->serverid, userid, out);
+	check_credentials(out);
 
 	out->source = tms_image_source;
 	if (tms_on_unavailable != UNAVAILABLE_BY_SERVER)

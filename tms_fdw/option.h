@@ -29,6 +29,12 @@ typedef enum TmsImageSource
 	TMS_SOURCE_FRONT_END,
 } TmsImageSource;
 
+typedef enum TmsStore
+{
+	TMS_STORE_HTTP,
+	TMS_STORE_S3,
+} TmsStore;
+
 /* One server as one user sees it; times in milliseconds, sizes in bytes. Texts are palloc'd with the struct. */
 typedef struct TmsServerOptions
 {
@@ -36,6 +42,8 @@ typedef struct TmsServerOptions
 	Oid umid; /* user mapping, InvalidOid when there is none */
 	const char *server_name;
 	const char *url; /* without a trailing slash */
+	TmsStore store;
+	const char *region; /* of an S3 store */
 	bool front_end;
 	TmsPrefer prefer;
 	TmsOnUnavailable on_unavailable; /* tms.on_unavailable applied when set */
@@ -54,6 +62,9 @@ typedef struct TmsServerOptions
 	const char *username; /* secrets: never printed */
 	const char *password;
 	const char *bearer_token;
+	const char *access_key_id; /* of an S3 store, with the next; session_token may be NULL beside them */
+	const char *secret_access_key;
+	const char *session_token;
 } TmsServerOptions;
 
 /*

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "common/object_path.h"
+#include "common/s3.h"
 #include "common/url_sign.h"
 #include "tms_fdw/address.h"
 #include "tms_fdw/base_url.h"
@@ -30,19 +31,86 @@ int tms_source_order(const TmsServerOptions *options, TmsDeviceCache *devices, i
 	return 2;
 }
 
-/* The URL of an object of the image center, or NULL and *why not. */
-static char *object_url(const TmsServerOptions *options, const TmsDevice *device, const char *path, const char **why)
+/* The key of an object of the image center. Returns NULL, or why there is none. */
+static const char *object_key(const TmsDevice *device, const char *path, char key[TMS_OBJECT_KEY_SIZE])
 {
-	char key[TMS_OBJECT_KEY_SIZE];
-
 	if (device == NULL)
-		*why = "device is not registered";
-	else if (!tms_object_key(device->code, path, key))
-		*why = "storage path is not valid";
-	else
-		return psprintf("%s/%s", options->url, key);
+		return "device is not registered";
+	if (!tms_object_key(device->code, path, key))
+		return "storage path is not valid";
 	return NULL;
 }
+
+/* --- S3 stores --- */
+
+/* What is asked of an S3 store; without a key of the user's, requests are not signed. */
+static TmsS3Request object_request(const TmsServerOptions *options, const char *key)
+{
+	return (TmsS3Request){
+		.method = "GET",
+		.base_url = options->url,
+		.key = key,
+		.payload = TMS_S3_NO_PAYLOAD,
+		.time = (int64) time(NULL),
+	};
+}
+
+static TmsSigv4Credentials credentials_of(const TmsServerOptions *options)
+{
+	return (TmsSigv4Credentials){
+		.access_key_id = options->access_key_id,
+		.secret_access_key = options->secret_access_key,
+		.session_token = options->session_token,
+		.region = options->region,
+	};
+}
+
+#define S3_HEADERS_MAX 8 /* with the NULL behind them */
+
+/* The header lines of one request. */
+typedef struct Headers
+{
+	const char **lines;
+	int n_lines;
+} Headers;
+
+static bool add_header(void *arg, const char *line)
+{
+	Headers *headers = arg;
+
+	headers->lines[headers->n_lines++] = pstrdup(line);
+	return headers->n_lines < S3_HEADERS_MAX;
+}
+
+/* Fills in URL and signature of a request to an S3 store; returns NULL, or why not. */
+static const char *sign_request(const TmsServerOptions *options, const char *key, TmsFetchRequest *request)
+{
+	TmsSigv4Credentials credentials = credentials_of(options);
+	TmsS3Request object = object_request(options, key);
+	Headers headers = {palloc0(S3_HEADERS_MAX * sizeof(char *)), 0};
+	char url[TMS_S3_URL_SIZE];
+
+	if (!tms_s3_sign(&credentials, &object, url, add_header, &headers))
+		return "URL could not be signed";
+	request->url = pstrdup(url);
+	request->headers = headers.lines;
+	return NULL;
+}
+
+/* The URL of an object of an S3 store that is good until `expires`, or NULL and *why not. */
+static char *presigned_url(const TmsServerOptions *options, const char *key, int64 expires, const char **why)
+{
+	TmsSigv4Credentials credentials = credentials_of(options);
+	TmsS3Request object = object_request(options, key);
+	char url[TMS_S3_URL_SIZE];
+
+	if (tms_s3_presign(&credentials, &object, Min(expires - object.time, TMS_SIGV4_EXPIRES_MAX), url))
+		return pstrdup(url);
+	*why = "URL could not be signed";
+	return NULL;
+}
+
+/* --- front ends --- */
 
 /* The URL of a front end's cache server, good until `expires` (seconds since 1970), or NULL and *why not. */
 static char *signed_url(const TmsServerOptions *options, const TmsDevice *device, const char *path, int64 expires,
@@ -75,6 +143,7 @@ const char *tms_source_request(TmsOrigin source, const TmsServerOptions *options
 							   int32 device_id, const char *path, TmsFetchRequest *request)
 {
 	const TmsDevice *device = tms_device_get(devices, device_id);
+	char key[TMS_OBJECT_KEY_SIZE];
 	const char *why = NULL;
 
 	if (source == TMS_ORIGIN_FRONT_END)
@@ -84,23 +153,36 @@ const char *tms_source_request(TmsOrigin source, const TmsServerOptions *options
 		request->allow_loopback = request->url != NULL && tms_url_names_loopback(device->base_url);
 		return why;
 	}
-	request->url = object_url(options, device, path, &why);
+	request->allow_loopback = true;
+	why = object_key(device, path, key);
+	if (why != NULL)
+		return why;
+	if (options->store == TMS_STORE_S3)
+		request->s3_region = options->region;
+	if (options->access_key_id != NULL)
+		return sign_request(options, key, request);
+	request->url = psprintf("%s/%s", options->url, key);
 	request->username = options->username;
 	request->password = options->password;
 	request->bearer_token = options->bearer_token;
-	request->allow_loopback = true;
-	return why;
+	return NULL;
 }
 
 char *tms_source_public_url(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices, int32 device_id,
 							const char *path, int64 expires, const char **why)
 {
 	const TmsDevice *device = tms_device_get(devices, device_id);
+	char key[TMS_OBJECT_KEY_SIZE];
 
 	if (source == TMS_ORIGIN_FRONT_END)
 		return signed_url(options, device, path, expires, why);
+	*why = object_key(device, path, key);
+	if (*why != NULL)
+		return NULL;
+	if (options->access_key_id != NULL)
+		return presigned_url(options, key, expires, why);
 	if (options->username == NULL && options->bearer_token == NULL)
-		return object_url(options, device, path, why);
+		return psprintf("%s/%s", options->url, key);
 	*why = "asks for credentials, which a URL cannot carry";
 	return NULL;
 }

@@ -4,10 +4,10 @@ use strict;
 use warnings;
 
 use Digest::MD5 qw(md5_hex);
-use Digest::SHA qw(hmac_sha256 hmac_sha256_hex);
 use File::Path qw(make_path);
 use Test::More;
 use Tms::Agent;
+use Tms::Sigv4;
 use Tms::Stub;
 use Tms::Util;
 
@@ -49,23 +49,6 @@ sub log_has
 {
 	my ($agent, $pattern, $name) = @_;
 	return ok(poll_until(sub { read_file($agent->{log}) =~ $pattern }, "the log: $pattern", 60), $name);
-}
-
-# Is the request signed as Signature Version 4 wants it? Computed here from what arrived.
-sub is_signed
-{
-	my ($request) = @_;
-	my $headers = $request->{headers};
-	my ($day, $names, $signature) =
-	  ($headers->{authorization} // '') =~
-	  m{^AWS4-HMAC-SHA256 Credential=AKTEST/(\d{8})/test-1/s3/aws4_request, SignedHeaders=([a-z0-9;-]+), Signature=([0-9a-f]{64})$}
-	  or return 0;
-	my $canonical = join("\n", $request->{method}, $request->{path}, '',
-		(map { "$_:$headers->{$_}" } split /;/, $names), '', $names, $headers->{'x-amz-content-sha256'});
-	my $key = 'AWS4wJalrXUtnFEMI/K7MDENG';
-	$key = hmac_sha256($_, $key) for $day, 'test-1', 's3', 'aws4_request';
-	my $text = join("\n", 'AWS4-HMAC-SHA256', $headers->{'x-amz-date'}, "$day/test-1/s3/aws4_request", sha256_hex($canonical));
-	return $names eq 'host;x-amz-content-sha256;x-amz-date' && hmac_sha256_hex($text, $key) eq $signature;
 }
 
 sub error { my ($status, $code, $more) = @_; return [ $status, {}, "<?xml version=\"1.0\"?><Error><Code>$code</Code>$more</Error>" ] }
@@ -124,7 +107,7 @@ sub answer
 	my ($request, $socket) = @_;
 	my ($key) = $request->{path} =~ m{^/captures/(.*)};
 	my $file = file_of($key);
-	return error(403, 'SignatureDoesNotMatch', '') unless is_signed($request);
+	return error(403, 'SignatureDoesNotMatch', '') unless is_signed($request, id => 'AKTEST', secret => 'wJalrXUtnFEMI/K7MDENG', region => 'test-1');
 	if ($request->{method} ne 'PUT')
 	{
 		return [ 404, {}, '' ] unless -e $file;
