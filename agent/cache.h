@@ -61,7 +61,10 @@ extern TMS_CHECKED TmsStatus cache_finish(CacheWriter *writer, int64_t *bytes, u
 extern const char *cache_temporary(const CacheWriter *writer);
 extern const uint8_t *cache_map(CacheWriter *writer, size_t *len);
 
-/* Frees the writer; the temporary file is removed unless it was renamed away (ledger_append, cache_quarantine). */
+/* The temporary file was renamed away (ledger_append): freeing the writer need not look for it. */
+extern void cache_given_away(CacheWriter *writer);
+
+/* Frees the writer; the temporary file is removed if it is still there. */
 extern void cache_writer_free(CacheWriter *writer);
 
 /*

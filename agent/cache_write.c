@@ -35,6 +35,7 @@ struct CacheWriter
 	TmsSha256 *digest;
 	int64_t bytes;
 	int64_t allocated;
+	bool given_away;
 	void *map; /* of map_len bytes, or NULL */
 	size_t map_len;
 };
@@ -162,18 +163,22 @@ const uint8_t *cache_map(CacheWriter *writer, size_t *len)
 	return writer->map;
 }
 
+void cache_given_away(CacheWriter *writer)
+{
+	writer->given_away = true;
+}
+
 void cache_writer_free(CacheWriter *writer)
 {
 	if (!writer)
 		return;
 	if (writer->map)
 		munmap(writer->map, writer->map_len);
-	if (writer->fd >= 0)
-	{
+	if (writer->fd >= 0 && !writer->given_away)
 		(void) unlinkat(writer->cache->tmp, writer->name, 0);
+	if (writer->fd >= 0)
 		close(writer->fd);
-	}
-	if (writer->side[0])
+	if (writer->side[0] && !writer->given_away)
 		(void) unlinkat(writer->cache->tmp, writer->side, 0);
 	tms_sha256_free(writer->digest);
 	free(writer);

@@ -126,6 +126,8 @@ static TmsStatus append(Intake *intake, const char *key, LedgerEntry *entry)
 		status = cache_finish(intake->writer, &entry->bytes, entry->sha256);
 	if (status == TMS_OK)
 		status = ledger_append(intake->context->ledger, cache_temporary(intake->writer), key, entry);
+	if (status == TMS_OK)
+		cache_given_away(intake->writer);
 	return status;
 }
 

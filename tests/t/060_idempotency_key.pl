@@ -91,7 +91,7 @@ waitpid($_, 0) for @pids;
 my %answers;
 $answers{$_}++ while defined($_ = <$reader>);
 is(join('', values %answers), '12', 'twelve at once: twelve times the same answer');
-like((keys %answers)[0], qr/^201 /, '201');
+like((keys %answers)[0], qr/^201 /, 'which is 201');
 is(in_ledger("SELECT count(*) FROM capture WHERE sha256 = x'" . sha256_hex($many) . "'"), '1', 'one capture');
 
 # --- across kills, clocks and ledgers ---
