@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include <curl/curl.h>
+#include <openssl/x509_vfy.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -210,6 +211,27 @@ static const char *network_reason(long os_error, const char *otherwise)
 	return otherwise;
 }
 
+/* Why a certificate was not accepted. */
+static const char *certificate_reason(CURL *easy)
+{
+	long result = 0;
+
+	curl_easy_getinfo(easy, CURLINFO_SSL_VERIFYRESULT, &result);
+	switch (result)
+	{
+		case X509_V_OK:
+		case X509_V_ERR_UNSPECIFIED:
+			/* libcurl looks at the name, once the handshake has found the certificate good, before it notes that. */
+			return "certificate is for another host";
+		case X509_V_ERR_CERT_HAS_EXPIRED:
+			return "certificate has expired";
+		case X509_V_ERR_CERT_NOT_YET_VALID:
+			return "certificate is not valid yet";
+		default:
+			return "certificate not trusted";
+	}
+}
+
 /* libcurl gave up on a job: the outcome and its reason. */
 static void fail_by_curl(Job *job, CURLcode code)
 {
@@ -224,7 +246,6 @@ static void fail_by_curl(Job *job, CURLcode code)
 		{CURLE_COULDNT_RESOLVE_HOST, TMS_FETCH_UNREACHABLE, "host name not found"},
 		{CURLE_COULDNT_CONNECT, TMS_FETCH_UNREACHABLE, "could not connect"},
 		{CURLE_SSL_CONNECT_ERROR, TMS_FETCH_UNREACHABLE, "TLS handshake failed"},
-		{CURLE_PEER_FAILED_VERIFICATION, TMS_FETCH_UNREACHABLE, "certificate not trusted"},
 		{CURLE_SSL_CACERT_BADFILE, TMS_FETCH_UNREACHABLE, "ca_file cannot be read"},
 		{CURLE_GOT_NOTHING, TMS_FETCH_BROKEN, "connection closed without an answer"},
 		{CURLE_WEIRD_SERVER_REPLY, TMS_FETCH_BROKEN, "not an HTTP answer"},
@@ -244,6 +265,8 @@ static void fail_by_curl(Job *job, CURLcode code)
 		tms_answer_fail(answer, TMS_FETCH_REFUSED, "%s", job->no_socket);
 	else if (job->fetch.status == 200 && job->fetch.bytes < Max(answer->expected_bytes, answer->announced_bytes))
 		tms_answer_fail_by_size(answer, job->fetch.bytes);
+	else if (code == CURLE_PEER_FAILED_VERIFICATION)
+		tms_answer_fail(answer, TMS_FETCH_UNREACHABLE, "%s", certificate_reason(job->easy));
 	curl_easy_getinfo(job->easy, CURLINFO_OS_ERRNO, &os_error);
 	for (i = 0; i < lengthof(reasons); i++)
 		if (reasons[i].code == code)

@@ -1,0 +1,125 @@
+# Image centers and front ends behind TLS: what is trusted, what is not and why, with certificates made here.
+use strict;
+use warnings;
+
+use IPC::Run;
+use Test::More;
+use Tms::Agent;
+use Tms::Cluster;
+use Tms::FrontEnd;
+use Tms::Store;
+use Tms::Util;
+
+my $folder = PostgreSQL::Test::Utils::tempdir();
+sub openssl { IPC::Run::run([ 'openssl', @_ ], '>', '/dev/null', '2>', "$folder/openssl.log") or die read_file("$folder/openssl.log"); return; }
+
+# authority('name'): a certificate authority, $folder/name.pem and .key.
+sub authority
+{
+	my ($name) = @_;
+	openssl(qw(req -x509 -newkey rsa:2048 -nodes -days 2 -subj), "/CN=authority $name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.pem");
+	return "$folder/$name.pem";
+}
+
+# certificate('name', 'authority', 'IP:127.0.0.1', @options of openssl x509): {cert, key}.
+sub certificate
+{
+	my ($name, $authority, $alternative, @options) = @_;
+	@options = qw(-days 2) unless @options;
+	openssl(qw(req -newkey rsa:2048 -nodes -subj), "/CN=$name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.csr");
+	write_file("$folder/$name.ext", "subjectAltName=$alternative\n");
+	openssl(qw(x509 -req -in), "$folder/$name.csr", '-CA', "$folder/$authority.pem", '-CAkey', "$folder/$authority.key", '-CAcreateserial',
+		'-extfile', "$folder/$name.ext", '-out', "$folder/$name.pem", @options);
+	return { cert => "$folder/$name.pem", key => "$folder/$name.key" };
+}
+my $ours = authority('ours');
+my $foreign = authority('foreign');
+my %certificate = (
+	good => certificate('good', 'ours', 'IP:127.0.0.1'),
+	expired => certificate('expired', 'ours', 'IP:127.0.0.1', qw(-days -1)),
+	elsewhere => certificate('elsewhere', 'ours', 'DNS:store.example'),
+	foreign => certificate('foreign-store', 'foreign', 'IP:127.0.0.1'),
+);
+openssl(qw(req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=self -addext subjectAltName=IP:127.0.0.1), '-keyout', "$folder/self.key", '-out', "$folder/self.pem");
+$certificate{self} = { cert => "$folder/self.pem", key => "$folder/self.key" };
+chmod 0644, glob("$folder/*.pem");
+
+my $pc = Tms::Cluster->start_new('tls', preload => 1);
+my $gate = Tms::FrontEnd->new($pc, 'gate');
+my $image = jpeg(1) . 'x' x 100_000;
+my $capture = $gate->add($image, path => '1.jpg');
+my %store = map { $_ => Tms::Store->new($_, tls => $certificate{$_})->start } keys %certificate;
+$_->put($capture->{key}, $image) for values %store;
+$pc->add_server($store{good}->url, connect_timeout => '20s', first_byte_timeout => '20s', breaker_failures => '0');
+
+# Source and error of the image, its digest checked; options for the server.
+sub fetched
+{
+	my ($options) = @_;
+	$pc->sql("ALTER SERVER image_center OPTIONS ($options)") if $options;
+	return $pc->sql("SELECT image_source, coalesce(image_error, '-'), encode(sha256(image), 'hex') = '$capture->{sha256}' FROM capture_image WHERE capture_id = $capture->{id}");
+}
+
+is(fetched(), 'front_end|image_center: certificate not trusted|t', 'a private authority is not trusted of itself');
+is(fetched("ADD ca_file '$ours'"), 'image_center|-|t', 'it is with ca_file');
+is(fetched("SET ca_file '$foreign'"), 'front_end|image_center: certificate not trusted|t', 'but not with another authority');
+is(fetched("SET ca_file '$folder/nothing.pem'"), 'front_end|image_center: ca_file cannot be read|t', 'a file that is not there');
+is(fetched("SET ca_file '$folder/good.key'"), 'front_end|image_center: ca_file cannot be read|t', 'or holds no certificate');
+is(fetched("SET ca_file '$ours', SET url '@{[ $store{expired}->url ]}'"), 'front_end|image_center: certificate has expired|t', 'an expired certificate');
+is(fetched("SET url '@{[ $store{elsewhere}->url ]}'"), 'front_end|image_center: certificate is for another host|t', 'a certificate for another host');
+is(fetched("SET url '@{[ $store{foreign}->url ]}'"), 'front_end|image_center: certificate not trusted|t', 'one of an authority that is not trusted');
+is(fetched("SET ca_file '$foreign'"), 'image_center|-|t', 'which may be trusted instead');
+is(fetched("SET url '@{[ $store{self}->url ]}', SET ca_file '$folder/self.pem'"), 'image_center|-|t', 'a self-signed one, trusted by name');
+is(fetched("SET ca_file '$ours'"), 'front_end|image_center: certificate not trusted|t', 'and not otherwise');
+
+# The wrong protocol on either side.
+(my $plain = $store{good}->url) =~ s/^https/http/;
+is(fetched("SET url '$plain'"), 'front_end|image_center: HTTP 400|t', 'http to a port that speaks TLS');
+my $unsafe = Tms::Store->new('unsafe')->start;
+(my $secure = $unsafe->url) =~ s/^http/https/;
+is(fetched("SET url '$secure'"), 'front_end|image_center: TLS handshake failed|t', 'https to a port that does not');
+
+# A change is noticed by a session that has connections already.
+my $session = $pc->background_psql('postgres');
+$pc->sql("ALTER SERVER image_center OPTIONS (SET url '@{[ $store{good}->url ]}')");
+my $source = "SELECT image_source FROM capture_image WHERE capture_id = $capture->{id}";
+is($session->query_safe($source), 'image_center', 'a session with a connection');
+$pc->sql("ALTER SERVER image_center OPTIONS (SET ca_file '$foreign')");
+is($session->query_safe($source), 'front_end', 'which trusts no longer');
+$pc->sql("ALTER SERVER image_center OPTIONS (SET ca_file '$ours')");
+is($session->query_safe($source), 'image_center', 'and trusts again');
+$session->quit;
+
+# Many connections at once.
+$gate->add($image, path => "many-$_.jpg", captured_at => "now() - interval '1 day'") for 1 .. 40;
+$store{good}->put("gate/many-$_.jpg", $image) for 1 .. 40;
+is($pc->sql("SELECT count(*), bool_and(image_source = 'image_center'), bool_and(sha256(image) = sha256) FROM capture_image WHERE path LIKE 'many-%'"),
+	'40|t|t', 'a scan over TLS');
+
+# ca_file names a file that the server process reads.
+$pc->sql('CREATE ROLE clerk; GRANT USAGE ON FOREIGN DATA WRAPPER tms_fdw TO clerk; ALTER SERVER image_center OWNER TO clerk');
+my (undef, undef, $error) = $pc->psql('postgres', "SET ROLE clerk; ALTER SERVER image_center OPTIONS (SET ca_file '$foreign')");
+like($error, qr/ERROR:  only a superuser may set option "ca_file"/, 'only a superuser may name it');
+
+# --- a real agent's cache server with TLS ---
+my $token = $pc->add_device('secure', 'https://127.0.0.1:1');
+my $agent = Tms::Agent->new(device => 'secure', token => $token, conninfo => $pc->agent_conninfo, url => 'http://127.0.0.1:1/captures',
+	extra => { cache => { tls_cert => $certificate{good}{cert}, tls_key => $certificate{good}{key} } });
+$pc->sql("UPDATE tms.device SET base_url = 'https://127.0.0.1:$agent->{cache_port}' WHERE code = 'secure'");
+$agent->start;
+my $answer = http('POST', $agent->intake_url . '/v1/captures?plate=TLS', content => $image, headers => { 'Content-Type' => 'image/jpeg' });
+is($answer->{status}, 201, 'an agent takes a photograph');
+ok($pc->wait_for_sql("SELECT count(*) FROM tms.capture WHERE plate = 'TLS'", 1), 'and registers it');
+my $secure_image = "SELECT image_source, image_error, encode(sha256(image), 'hex') = '@{[ sha256_hex($image) ]}' FROM capture_image WHERE plate = 'TLS'";
+is($pc->sql("SET tms.image_source = front_end; $secure_image"), 'front_end||t', 'its cache server is asked over TLS');
+my $url = $pc->sql("SELECT tms.image_url(capture_id) FROM tms.capture WHERE plate = 'TLS'");
+like($url, qr{^https://127\.0\.0\.1:$agent->{cache_port}/v1/images/}, 'and named so in a URL');
+IPC::Run::run([ 'curl', '-sS', '--cacert', $ours, '-o', "$folder/loaded.jpg", $url ]);
+is(sha256_hex(read_file("$folder/loaded.jpg")), sha256_hex($image), 'which loads');
+$pc->sql("ALTER SERVER image_center OPTIONS (SET ca_file '$foreign')");
+is($pc->sql("SET tms.image_source = front_end; $secure_image"), '|front_end: certificate not trusted|', 'ca_file holds for front ends, too');
+$agent->stop;
+
+unlike(read_file($pc->logfile), qr/terminated by signal|PANIC|BEGIN (?:RSA )?PRIVATE/, 'no crash, no key in the log');
+$pc->stop;
+done_testing();
