@@ -98,9 +98,7 @@ static void print_destination(const char *title, const json_t *part)
 {
 	const char *oldest = text_of(part, "oldest_at"), *error = text_of(part, "error");
 	char age[STATUS_TEXT_SIZE];
-	int64_t backlog = number_of(part, "backlog");
-
-	int64_t requested = number_of(part, "requested");
+	int64_t backlog = number_of(part, "backlog"), requested = number_of(part, "requested");
 
 	printf("%-14s", title);
 	if (backlog == 0)
@@ -159,8 +157,9 @@ static void print_cache(const json_t *status)
 		printf("%-14s%s (in %s), if the image center stays away\n", "safe until", until, ahead_of(until, left));
 	else
 		printf("%-14s%s\n", "safe until",
-			   json_integer_value(rate) > 0 ? "more than ten years ahead, if the image center stays away"
-											: "not known: nothing comes in");
+			   json_is_null(rate)             ? "not known yet"
+			   : json_integer_value(rate) > 0 ? "more than ten years ahead, if the image center stays away"
+											  : "not known: nothing comes in");
 	print_cleaning(json_object_get(status, "cleaning"));
 	if (number_of(status, "set_aside") > 0)
 		printf("%-14s%" PRId64 " photographs cannot be uploaded or are damaged: see the log\n", "set aside",

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../common/capture_record.h"
 #include "clock.h"
 #include "health.h"
 
@@ -53,6 +54,33 @@ static void remember(HealthPart part, const HealthReport *report)
 	errors[0] = error;
 }
 
+/*
+ * What others said may be in any encoding, cut in the middle of a character, or hold escape sequences for the technician's
+ * terminal: makes it one line of valid UTF-8.
+ */
+static void clean(char *text)
+{
+	size_t left = strlen(text);
+
+	while (left > 0)
+	{
+		size_t len = 1;
+
+		while (len < 4 && len < left && !tms_utf8_valid(text, len))
+			len++;
+		if (!tms_utf8_valid(text, len))
+		{
+			*text = '?';
+			len = 1;
+		}
+		else if ((len == 1 && ((uint8_t) *text < ' ' || *text == 0x7f)) ||
+				 (len == 2 && (uint8_t) text[0] == 0xc2 && (uint8_t) text[1] < 0xa0))
+			memset(text, ' ', len);
+		text += len;
+		left -= len;
+	}
+}
+
 void health_error(HealthPart part, const char *format, ...)
 {
 	HealthReport *report = &reports[part];
@@ -64,6 +92,7 @@ void health_error(HealthPart part, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(report->error, sizeof report->error, format, args);
 	va_end(args);
+	clean(report->error);
 	remember(part, report);
 	pthread_mutex_unlock(&lock);
 }

@@ -46,7 +46,10 @@ typedef struct HealthError
 /* Something worked: clears the current error. */
 extern void health_ok(HealthPart part);
 
-/* Something failed; the text (no secret) is kept until the next success. */
+/*
+ * Something failed; the text (no secret) is kept until the next success, as one line of valid UTF-8, whatever encoding or control
+ * characters it comes with.
+ */
 extern void health_error(HealthPart part, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Something is on its way, though not done. */

@@ -228,7 +228,7 @@ static json_t *json_cleaning(Ledger *ledger, const LedgerCounts *counts)
 					 "cleaned_early", (json_int_t) counts->cleaned_early);
 }
 
-json_t *status_object(const ServiceContext *context, bool local)
+static json_t *status_object(const ServiceContext *context, bool local)
 {
 	StatusFigures figures;
 	const LedgerCounts *counts = &figures.counts;

@@ -4,8 +4,6 @@
 #ifndef AGENT_STATUS_H
 #define AGENT_STATUS_H
 
-#include <jansson.h>
-
 #include "service.h"
 
 /* What is read at one moment, and what follows from it. Times in microseconds since 1970. */
@@ -23,18 +21,15 @@ typedef struct StatusFigures
 extern bool status_read(const ServiceContext *context, StatusFigures *out);
 
 /*
- * The status as a JSON object, which the caller owns; NULL when the ledger cannot be read (logged).
+ * The status as compact JSON text, which the caller frees; NULL when the ledger cannot be read (logged).
  *   {"version","at","clock","upload":{"backlog","oldest_at","error","requested"},"register":{"backlog","oldest_at","error"},
- *    "cached","cached_bytes","free_bytes","total_bytes","safe_until","set_aside","intake_per_hour","error"}
+ *    "cached","cached_bytes","free_bytes","total_bytes","safe_until","set_aside","intake_per_hour","error","cleaning"}
  * Times are RFC 3339 texts: at is when the figures were read, clock the agent's clock when the text was made, from which the
  * path center tells how far it is off; error is the present one of what is no destination: intake, cache server, cleaner. What is
  * not known is null: free_bytes without a cache in the context; intake_per_hour until it was measured for a minute; safe_until
  * without that, or when it is more than ten years ahead. local adds what only a technician wants: "device", "clock_state" (see
  * below), "parts" (the services' health), "errors" (the last ones), "ledgers" and "history".
  */
-extern json_t *status_object(const ServiceContext *context, bool local);
-
-/* status_object as compact text, which the caller frees. */
 extern char *status_json(const ServiceContext *context, bool local);
 
 /* Keeps a sample of the figures for rate and history; to be called every few seconds. False when the ledger cannot be read. */

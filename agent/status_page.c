@@ -216,7 +216,9 @@ static void write_tiles(FILE *out, const ServiceContext *context, const StatusFi
 			 status_text_time(figures->safe_until, below));
 	else
 		tile(out, "safe_until", "Safe for", figures->per_hour > 0 ? "10 years" : "?",
-			 figures->per_hour > 0 ? "or more" : "not known: nothing comes in");
+			 figures->per_hour > 0   ? "or more"
+			 : figures->per_hour < 0 ? "not known yet"
+									 : "not known: nothing comes in");
 	backlog_tile(out, "upload", "To the image center", counts->upload_backlog, counts->upload_oldest,
 				 counts->upload_requested, figures->at);
 	backlog_tile(out, "register", "To the path center", counts->register_backlog, counts->register_oldest, 0,

@@ -156,6 +156,42 @@ static void captures_and_errors(void **state)
 	json_decref(status);
 }
 
+/* Whatever others say, the status can be written: valid UTF-8, one line, nothing that a terminal obeys. */
+static void hostile_errors(void **state)
+{
+	static const struct
+	{
+		const char *given, *kept;
+	} cases[] = {
+		{"\xff\xfe bad", "?? bad"},
+		{"cut \xe4\xba", "cut ??"},
+		{"two\nlines\r\x1b[31m", "two lines  [31m"},
+		{"\xc2\x9b"
+		 "31m",
+		 "  31m"},
+		{"\xe4\xba\xac \xf0\x9f\x98\x80", "\xe4\xba\xac \xf0\x9f\x98\x80"},
+		{"\x7f", " "},
+	};
+	json_t *status;
+	char longer[500];
+
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+	{
+		health_error(HEALTH_PATH_CENTER, "%s", cases[i].given);
+		status = read_status(true);
+		assert_string_equal(json_string_value(json_object_get(json_object_get(status, "register"), "error")),
+							cases[i].kept);
+		json_decref(status);
+	}
+	memset(longer, '\xc3', sizeof longer);
+	for (size_t i = 1; i < sizeof longer; i += 2)
+		longer[i] = '\xa9';
+	longer[sizeof longer - 1] = '\0';
+	health_error(HEALTH_PATH_CENTER, "%s", longer);
+	json_decref(read_status(true));
+	health_ok(HEALTH_PATH_CENTER);
+}
+
 static void last_errors(void **state)
 {
 	json_t *status, *errors, *one;
@@ -239,7 +275,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(names),       cmocka_unit_test(an_empty_ledger), cmocka_unit_test(captures_and_errors),
-		cmocka_unit_test(last_errors), cmocka_unit_test(without_cache),   cmocka_unit_test(safe_until),
+		cmocka_unit_test(last_errors), cmocka_unit_test(hostile_errors),  cmocka_unit_test(without_cache),
+		cmocka_unit_test(safe_until),
 	};
 
 	return cmocka_run_group_tests(tests, open_ledger, close_ledger);
