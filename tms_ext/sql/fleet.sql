@@ -78,6 +78,7 @@ FROM tms.device AS d
 			CASE jsonb_typeof(s.status -> 'error') WHEN 'string' THEN left(s.status ->> 'error', 200) END AS agent_error,
 			left(s.status ->> 'version', 50) AS version,
 			(SELECT coalesce(sum(g.captures), 0)::bigint FROM tms.device_gap AS g WHERE g.device = d.code) AS gaps
+		OFFSET 0  -- each of these is wanted several times: computed once, not merged into its users
 	) AS said
 	CROSS JOIN LATERAL (
 		SELECT array_agg(c.name ORDER BY c.rank) AS names, min(c.rank) AS worst
