@@ -152,6 +152,18 @@ static inline List *tms_eclass_members(EquivalenceClass *ec, RelOptInfo *rel)
 #define TMS_PATHKEY_ASCENDING BTLessStrategyNumber
 #endif
 
+/* Makes an operator the order of a sort clause; 18 does not look up any more in which direction it sorts. */
+static inline void tms_sort_clause_set_operator(SortGroupClause *clause, Oid operator)
+{
+	bool reverse;
+
+	clause->sortop = operator;
+	clause->eqop = get_equality_op_for_ordering_op(operator, & reverse);
+#if PG_VERSION_NUM >= 180000
+	clause->reverse_sort = reverse;
+#endif
+}
+
 /* 18 dropped the argument execute_once. */
 static inline void tms_executor_run(QueryDesc *desc, uint64 rows)
 {

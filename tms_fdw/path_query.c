@@ -153,8 +153,7 @@ static void add_order(Query *query, List *order, TmsShipment *shipment)
 		SortGroupClause *clause = makeNode(SortGroupClause);
 
 		clause->tleSortGroupRef = assignSortGroupRef(entry, query->targetList);
-		clause->eqop = get_equality_op_for_ordering_op(key->sort_operator, NULL);
-		clause->sortop = key->sort_operator;
+		tms_sort_clause_set_operator(clause, key->sort_operator);
 		clause->nulls_first = key->nulls_first;
 		query->sortClause = lappend(query->sortClause, clause);
 	}
