@@ -1,4 +1,5 @@
-# Sourced by demo/run and bench/run: a private PostgreSQL, image center (nginx) and agents in one temporary folder.
+# Sourced by demo/run and bench/run: a private PostgreSQL, image center (nginx; with sandbox_s3.sh, Ceph) and agents in one
+# temporary folder.
 # Call sandbox_make first; sandbox_end (or the stop script it writes) ends everything that was started, by pid.
 
 sandbox_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -30,6 +31,7 @@ sandbox_make()
 		#!/bin/sh
 		# Ends what was started here, by pid, and removes the folder.
 		while read -r pid; do kill "\$pid" 2>/dev/null; done <"$sandbox/pids"
+		[ ! -e "$sandbox/store/ceph" ] || "$sandbox/src/tests/ceph" "$sandbox/store/ceph" stop
 		[ ! -s "$sandbox/store/nginx.pid" ] || kill "\$(cat "$sandbox/store/nginx.pid")" 2>/dev/null
 		$as_user "$sandbox/stage/bin/pg_ctl" -D "$sandbox/pgdata" -m fast -w stop >/dev/null 2>&1
 		rm -rf "$sandbox"
@@ -114,6 +116,19 @@ store_stop()
 	rm -f "$sandbox/store/nginx.pid"
 }
 
+store_kind=nginx
+store_hint() { echo "kill \$(cat $sandbox/store/nginx.pid) stops it"; }
+# store_objects: how many photographs the image center has.
+store_objects() { find "$sandbox/store/objects" -name '*.jpg' | wc -l; }
+
+# server_make: the server image_center and public.capture_image.
+server_make()
+{
+	sql -c "CREATE SERVER image_center FOREIGN DATA WRAPPER tms_fdw OPTIONS (url '$store_url'${store_options:-})" \
+		-c "CREATE USER MAPPING FOR PUBLIC SERVER image_center ${store_mapping:-}" \
+		-c 'IMPORT FOREIGN SCHEMA tms FROM SERVER image_center INTO public'
+}
+
 # agent_start CODE SITE: registers the device and starts its agent; folder $sandbox/CODE, port of intake in CODE/port.
 agent_start()
 {
@@ -138,6 +153,7 @@ agent_start()
 		heartbeat = 2s
 		[image_center]
 		url = $store_url
+		${store_agent:-}
 		[cache]
 		listen = 127.0.0.1:$cache
 	CONF

@@ -8,7 +8,8 @@ use Tms::Util;
 
 my $script = ($ENV{TMS_SRC} // '.') . '/tests/ceph';
 
-# Tms::Ceph->new('name', tls => {cert, key}); started by start().
+# Tms::Ceph->new('name', tls => {cert, key}); started by start(), after which {access_key_id} and {secret_access_key} are those
+# of a user who may do everything.
 sub new
 {
 	my ($class, $name, %options) = @_;
@@ -16,8 +17,6 @@ sub new
 		dir => "$PostgreSQL::Test::Utils::tmp_check/ceph_${name}_$$",
 		port => free_port(),
 		tls => $options{tls},
-		access_key_id => 'TMSTESTACCESSKEY0001',
-		secret_access_key => 'tms/test+secret/access+key/0000000000001',
 	}, $class;
 }
 
@@ -49,6 +48,8 @@ sub start
 	my ($self, @options) = @_;
 	$self->{owner} = $$;
 	$self->_run('start', @options);
+	$self->{access_key_id} = read_file("$self->{dir}/s3.key");
+	$self->{secret_access_key} = read_file("$self->{dir}/s3.secret");
 	return $self;
 }
 
