@@ -31,23 +31,40 @@ void health_ok(HealthPart part)
 	pthread_mutex_unlock(&lock);
 }
 
+/* The same but for numbers in them: times, ports, sizes that come out differently each time? */
+static bool alike(const char *a, const char *b)
+{
+	static const char digits[] = "0123456789";
+
+	while (*a && *b)
+	{
+		size_t a_digits = strspn(a, digits), b_digits = strspn(b, digits);
+
+		if ((a_digits > 0) != (b_digits > 0) || (a_digits == 0 && *a != *b))
+			return false;
+		a += a_digits ? a_digits : 1;
+		b += b_digits ? b_digits : 1;
+	}
+	return *a == *b;
+}
+
 /* Brings an error to the front: counted again, or in the place of the one that is longest ago. */
 static void remember(HealthPart part, const HealthReport *report)
 {
 	HealthError error = {.part = part, .first_at = report->last_error};
 	int i = 0;
 
-	while (i < error_count && (errors[i].part != part || strcmp(errors[i].error, report->error) != 0))
+	while (i < error_count && (errors[i].part != part || !alike(errors[i].error, report->error)))
 		i++;
 	if (i < error_count)
 		error = errors[i];
 	else
 	{
-		memcpy(error.error, report->error, sizeof error.error);
 		if (error_count < HEALTH_ERRORS)
 			error_count++;
 		i = error_count - 1;
 	}
+	memcpy(error.error, report->error, sizeof error.error);
 	error.count++;
 	error.last_at = report->last_error;
 	memmove(&errors[1], &errors[0], sizeof errors[0] * (size_t) i);

@@ -31,7 +31,7 @@ typedef struct HealthReport
 	char error[200]; /* of the last error since the last success, or that there is no progress; "" when all is well */
 } HealthReport;
 
-/* An error that is remembered beyond the next success; the same one again only counts. */
+/* An error that is remembered beyond the next success; the same one again, but for numbers in it, only counts. */
 typedef struct HealthError
 {
 	HealthPart part;

@@ -196,9 +196,9 @@ static void last_errors(void **state)
 {
 	json_t *status, *errors, *one;
 
-	health_error(HEALTH_CLEANER, "no answer");
+	health_error(HEALTH_CLEANER, "no answer after 7 ms");
 	health_error(HEALTH_INTAKE, "the disk is full");
-	health_error(HEALTH_CLEANER, "no answer");
+	health_error(HEALTH_CLEANER, "no answer after 12 ms");
 	status = read_status(false);
 	assert_string_equal(json_string_value(json_object_get(status, "error")), "intake: the disk is full");
 	json_decref(status);
@@ -210,16 +210,17 @@ static void last_errors(void **state)
 	assert_int_equal(json_array_size(errors), 3); /* with the one of the test before */
 	one = json_array_get(errors, 0);
 	assert_string_equal(json_string_value(json_object_get(one, "part")), "cleaner");
-	assert_int_equal(json_integer_value(json_object_get(one, "count")), 2);
+	assert_int_equal(json_integer_value(json_object_get(one, "count")), 2); /* the same but for the number */
+	assert_string_equal(json_string_value(json_object_get(one, "error")), "no answer after 12 ms");
 	assert_string_equal(json_string_value(json_object_get(json_array_get(errors, 1), "error")), "the disk is full");
 	json_decref(status);
 	for (int i = 0; i < 3 * HEALTH_ERRORS; i++)
-		health_error(HEALTH_CACHE_SERVER, "%d", i);
+		health_error(HEALTH_CACHE_SERVER, "%c", 'a' + i);
 	health_ok(HEALTH_CACHE_SERVER);
 	status = read_status(true);
 	errors = json_object_get(status, "errors");
 	assert_int_equal(json_array_size(errors), HEALTH_ERRORS);
-	assert_string_equal(json_string_value(json_object_get(json_array_get(errors, HEALTH_ERRORS - 1), "error")), "16");
+	assert_string_equal(json_string_value(json_object_get(json_array_get(errors, HEALTH_ERRORS - 1), "error")), "q");
 	json_decref(status);
 }
 
