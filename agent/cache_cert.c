@@ -2,7 +2,8 @@
  * The certificate of the cache server; see cache_cert.h.
  *
  * The library asks for it in every handshake and keeps pointers to what it gets for as long as a connection lasts. So what
- * was read once stays in memory until the server ends; a renewal every few weeks adds a few kilobytes.
+ * was read once stays in memory until the program ends; a renewal every few weeks adds a few kilobytes. That is also how a
+ * reload finds the last good pair when the files are broken by then.
  *
  * `lock` guards everything here; what a Pair holds is not changed once it is in the list.
  */
@@ -29,16 +30,17 @@
 typedef struct Pair
 {
 	struct Pair *older;
+	char *files[FILE_COUNT]; /* where it came from */
 	unsigned int chain_length;
 	gnutls_pcert_st chain[CHAIN_MAX];
 	gnutls_privkey_t key;
 } Pair;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static const char *files[FILE_COUNT];
+static char *files[FILE_COUNT]; /* to be shown */
 static struct stat seen[FILE_COUNT]; /* the files as they were when they were last read */
 static int64_t look_at; /* by the steady clock: not looked at before */
-static Pair *pairs; /* newest first: that one is shown */
+static Pair *pairs; /* newest first: the first one that came from `files` is shown */
 
 static void say(const char *error)
 {
@@ -56,7 +58,19 @@ static void free_pair(Pair *pair)
 		gnutls_pcert_deinit(&pair->chain[i]);
 	if (pair->key != NULL)
 		gnutls_privkey_deinit(pair->key); /* wipes it */
+	for (int i = 0; i < FILE_COUNT; i++)
+		free(pair->files[i]);
 	free(pair);
+}
+
+/* The pair that is shown; NULL: none of these files was ever good. */
+static Pair *current(void)
+{
+	Pair *pair = pairs;
+
+	while (pair != NULL && (strcmp(pair->files[0], files[0]) != 0 || strcmp(pair->files[1], files[1]) != 0))
+		pair = pair->older;
+	return pair;
 }
 
 /* Do the two belong together? Only a whole set of credentials is checked for that. */
@@ -101,7 +115,10 @@ static bool read_pair(const struct stat about[FILE_COUNT])
 	int code = pair != NULL ? 0 : GNUTLS_E_MEMORY_ERROR;
 
 	for (int i = 0; i < FILE_COUNT && code >= 0; i++)
-		code = load_file(files[i], &about[i], &texts[i]);
+	{
+		pair->files[i] = strdup(files[i]);
+		code = pair->files[i] != NULL ? load_file(files[i], &about[i], &texts[i]) : GNUTLS_E_MEMORY_ERROR;
+	}
 	if (code >= 0)
 		code = import_pair(pair, &texts[0], &texts[1]);
 	for (int i = 0; i < FILE_COUNT; i++)
@@ -136,40 +153,46 @@ static bool look(void)
 	for (int i = 0; i < FILE_COUNT; i++)
 		if (stat(files[i], &about[i]) != 0)
 		{
-			if (pairs == NULL)
+			if (current() == NULL)
 				say(strerror(errno));
 			return false;
 		}
-	if (pairs != NULL && same_file(&about[0], &seen[0]) && same_file(&about[1], &seen[1]))
+	if (current() != NULL && same_file(&about[0], &seen[0]) && same_file(&about[1], &seen[1]))
 		return true;
 	memcpy(seen, about, sizeof(seen));
 	return read_pair(about);
 }
 
-TmsStatus cache_cert_open(const char *cert_file, const char *key_file)
+/* Takes other names; false: out of memory. */
+static bool rename_files(const char *cert_file, const char *key_file)
 {
-	bool good;
+	const char *names[FILE_COUNT] = {cert_file, key_file};
 
-	pthread_mutex_lock(&lock);
-	files[0] = cert_file;
-	files[1] = key_file;
-	look_at = clock_steady() + LOOK_INTERVAL;
-	good = look();
-	pthread_mutex_unlock(&lock);
-	return good ? TMS_OK : TMS_INVALID;
+	for (int i = 0; i < FILE_COUNT; i++)
+	{
+		if (files[i] != NULL && strcmp(files[i], names[i]) == 0)
+			continue;
+		free(files[i]);
+		files[i] = strdup(names[i]);
+		if (files[i] == NULL)
+			return false;
+		memset(seen, 0, sizeof(seen));
+	}
+	return true;
 }
 
-void cache_cert_close(void)
+TmsStatus cache_cert_open(const char *cert_file, const char *key_file)
 {
-	pthread_mutex_lock(&lock);
-	while (pairs != NULL)
-	{
-		Pair *pair = pairs;
+	TmsStatus status = TMS_MEMORY;
 
-		pairs = pair->older;
-		free_pair(pair);
+	pthread_mutex_lock(&lock);
+	if (rename_files(cert_file, key_file))
+	{
+		look_at = clock_steady() + LOOK_INTERVAL;
+		status = look() || current() != NULL ? TMS_OK : TMS_INVALID;
 	}
 	pthread_mutex_unlock(&lock);
+	return status;
 }
 
 int cache_cert_retrieve(gnutls_session_t session, const gnutls_datum_t *issuers, int issuer_count,
@@ -180,14 +203,14 @@ int cache_cert_retrieve(gnutls_session_t session, const gnutls_datum_t *issuers,
 	Pair *pair;
 
 	pthread_mutex_lock(&lock);
-	before = pairs;
+	before = current();
 	if (clock_steady() >= look_at)
 	{
 		look_at = clock_steady() + LOOK_INTERVAL;
-		if (look() && pairs != before)
+		if (look() && current() != before)
 			log_event(LOG_LEVEL_INFO, "cache_certificate", "state=renewed");
 	}
-	pair = pairs;
+	pair = current();
 	pthread_mutex_unlock(&lock);
 	*chain = pair->chain;
 	*chain_length = pair->chain_length;

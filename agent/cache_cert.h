@@ -10,13 +10,10 @@
 #include "../common/status.h"
 
 /*
- * Reads the PEM files tls_cert and tls_key and remembers their names, which must last until cache_cert_close. TMS_INVALID
- * after logging why they will not do.
+ * Reads the PEM files tls_cert and tls_key, to be shown from now on. When they will not do, which is logged, the last pair
+ * that these files have held since the program began goes on; TMS_INVALID: there is none. TMS_MEMORY.
  */
 extern TMS_CHECKED TmsStatus cache_cert_open(const char *cert_file, const char *key_file);
-
-/* Forgets and wipes them; only when no connection is left. */
-extern void cache_cert_close(void);
 
 /*
  * Gives the certificate as the files have it now (a gnutls_certificate_retrieve_function2, for libmicrohttpd). Files that

@@ -233,7 +233,6 @@ static void __attribute__((format(printf, 2, 0))) log_library(void *state, const
 
 static void free_server(CacheServer *server)
 {
-	cache_cert_close();
 	explicit_bzero(server->url_key, sizeof server->url_key);
 	pthread_mutex_destroy(&server->refused_lock);
 	free(server);

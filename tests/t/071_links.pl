@@ -279,6 +279,15 @@ waitpid($knocking, 0);
 is(logged($agent, qr/event=reloaded /), 5, 'reloaded five times');
 is($refused, 0, "of $tries connections meanwhile none is refused");
 is(shown($agent->{cache_port}), 'three', 'and both are served');
+
+# --- not even one that finds the certificate broken ---
+write_file("$tmp/cache.crt", "-----BEGIN CERTIFICATE-----\nhalf of it");
+kill 'HUP', $agent->{pid};
+ok(poll_until(sub { logged($agent, qr/event=reloaded /) == 6 }, 'reload 6', 60), 'a reload with a broken certificate');
+is(shown($agent->{cache_port}), 'three', 'the last good one goes on');
+is(($agent->post(jpeg('after a broken certificate')))[0], 201, 'and so does intake');
+install_cert('one', 'cache');
+ok(poll_until(sub { shown($agent->{cache_port}) eq 'one' }, 'the mended certificate'), 'until it is mended');
 is($agent->stop, 0, 'TERM ends it');
 
 # --- the image center's certificate is replaced, and then the file it is checked with ---
