@@ -73,7 +73,7 @@ static Pair *current(void)
 	return pair;
 }
 
-/* Do the two belong together? Only a whole set of credentials is checked for that. */
+/* Do the two belong together? Only a whole set of credentials is checked for that, which leaks when there is no certificate. */
 static int check_pair(const gnutls_datum_t *cert, const gnutls_datum_t *key)
 {
 	gnutls_certificate_credentials_t credentials;
@@ -89,14 +89,14 @@ static int check_pair(const gnutls_datum_t *cert, const gnutls_datum_t *key)
 static int import_pair(Pair *pair, const gnutls_datum_t *cert, const gnutls_datum_t *key)
 {
 	unsigned int count = CHAIN_MAX;
-	int code = check_pair(cert, key);
+	int code = gnutls_pcert_list_import_x509_raw(pair->chain, &count, cert, GNUTLS_X509_FMT_PEM, 0);
 
-	if (code >= 0)
-		code = gnutls_pcert_list_import_x509_raw(pair->chain, &count, cert, GNUTLS_X509_FMT_PEM, 0);
 	if (code < 0)
 		return code;
 	pair->chain_length = count;
-	code = gnutls_privkey_init(&pair->key);
+	code = check_pair(cert, key);
+	if (code >= 0)
+		code = gnutls_privkey_init(&pair->key);
 	return code < 0 ? code : gnutls_privkey_import_x509_raw(pair->key, key, GNUTLS_X509_FMT_PEM, NULL, 0);
 }
 
