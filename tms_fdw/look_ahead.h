@@ -19,7 +19,7 @@
 typedef struct TmsLookAhead
 {
 	const TmsServerOptions *options;
-	int64 expected; /* images that will be taken, as far as is known beforehand, or one of the two below */
+	int64 expected; /* images that will be taken, as far as is known beforehand, or one of the two above */
 	int64 at_most; /* more are never taken; 0: not known */
 	int64 taken;
 	uint64 run; /* the run of the executor that took the last one */
