@@ -26,11 +26,10 @@ struct TmsAttemptGroup
 	TmsDeviceCache *devices;
 	TmsFetchGroup *fetches;
 	dlist_head running;
-	dlist_node group_node; /* in groups */
 };
 
-/* All groups of this session. */
-static dlist_head groups = DLIST_STATIC_INIT(groups);
+/* Those running of all groups of this session. */
+static dlist_head session_attempts = DLIST_STATIC_INIT(session_attempts);
 
 /* --- the end --- */
 
@@ -64,6 +63,7 @@ static TmsBreakerSign outcome_sign(const TmsAttempt *attempt)
 static void let_go(TmsAttempt *attempt, TmsBreakerSign sign, const char *reason)
 {
 	dlist_delete(&attempt->node);
+	dlist_delete(&attempt->session_node);
 	attempt->running = false;
 	tms_breaker_report(&attempt->breaker, attempt->probe, sign, reason);
 	tms_device_slot_give_back(&attempt->slot);
@@ -109,18 +109,14 @@ void tms_attempt_end(TmsAttempt *attempt, bool beaten)
  */
 static void give_back_unneeded_slots(void)
 {
-	dlist_iter g;
-	dlist_iter a;
+	dlist_iter iter;
 
-	dlist_foreach (g, &groups)
+	dlist_foreach (iter, &session_attempts)
 	{
-		dlist_foreach (a, &dlist_container(TmsAttemptGroup, group_node, g.cur)->running)
-		{
-			TmsAttempt *attempt = dlist_container(TmsAttempt, node, a.cur);
+		TmsAttempt *attempt = dlist_container(TmsAttempt, session_node, iter.cur);
 
-			if (attempt->fetch != NULL && attempt->fetch->outcome != TMS_FETCH_RUNNING)
-				tms_device_slot_give_back(&attempt->slot);
-		}
+		if (attempt->fetch != NULL && attempt->fetch->outcome != TMS_FETCH_RUNNING)
+			tms_device_slot_give_back(&attempt->slot);
 	}
 }
 
@@ -213,6 +209,7 @@ TmsAttemptStart tms_attempt_start(TmsAttemptGroup *group, TmsOrigin source, cons
 		return result;
 	}
 	dlist_push_tail(&group->running, &attempt->node);
+	dlist_push_tail(&session_attempts, &attempt->session_node);
 	attempt->running = true;
 	*why = tms_source_request(source, group->options, group->devices, image->device_id, image->path, &request);
 	if (*why != NULL)
@@ -236,7 +233,6 @@ static void end_group(void *arg)
 
 	while (!dlist_is_empty(&group->running))
 		let_go(dlist_head_element(TmsAttempt, node, &group->running), TMS_SIGN_NONE, NULL);
-	dlist_delete(&group->group_node);
 }
 
 TmsAttemptGroup *tms_attempt_group_create(MemoryContext context, const TmsServerOptions *options,
@@ -249,7 +245,6 @@ TmsAttemptGroup *tms_attempt_group_create(MemoryContext context, const TmsServer
 	group->devices = devices;
 	group->fetches = tms_fetch_group_create(context);
 	dlist_init(&group->running);
-	dlist_push_tail(&groups, &group->group_node);
 	group->on_reset.func = end_group;
 	group->on_reset.arg = group;
 	MemoryContextRegisterResetCallback(context, &group->on_reset);

@@ -26,6 +26,7 @@ typedef struct TmsAttempt
 {
 	TmsAttemptGroup *group;
 	dlist_node node; /* in the group's running, until its source has been told of its end */
+	dlist_node session_node; /* as long, among all of the session */
 	bool running;
 	void *owner; /* the caller's, as given at start */
 	TmsOrigin source;
