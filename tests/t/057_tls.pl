@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 
+use IO::Socket::INET;
 use IPC::Run;
 use Test::More;
 use Tms::Agent;
@@ -78,6 +79,16 @@ is(fetched("SET url '$plain'"), 'front_end|image_center: HTTP 400|t', 'http to a
 my $unsafe = Tms::Store->new('unsafe')->start;
 (my $secure = $unsafe->url) =~ s/^http/https/;
 is(fetched("SET url '$secure'"), 'front_end|image_center: TLS handshake failed|t', 'https to a port that does not');
+
+# Somebody who takes connections and never says a word.
+my $mute = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 16) or die "listen: $!";
+is(fetched("SET url 'https://127.0.0.1:@{[ $mute->sockport ]}/x', SET connect_timeout '300ms'"),
+	'front_end|image_center: timed out after 300 ms while connecting|t', 'a handshake that never ends: connect_timeout');
+is(fetched("SET connect_timeout '20s', SET first_byte_timeout '300ms'"),
+	'front_end|image_center: timed out after 300 ms before the first byte|t', 'or first_byte_timeout, whichever is shorter');
+is(fetched("SET first_byte_timeout '20s', ADD timeout '300ms'"),
+	'front_end|image_center: timed out after 300 ms before the first byte|t', 'or timeout');
+$pc->sql('ALTER SERVER image_center OPTIONS (DROP timeout)');
 
 # A change is noticed by a session that has connections already.
 my $session = $pc->background_psql('postgres');
