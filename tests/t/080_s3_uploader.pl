@@ -9,7 +9,7 @@ use Tms::Ceph;
 use Tms::Stub;
 use Tms::Util;
 
-my $ceph = Tms::Ceph->new('uploader')->start('--rgw_bucket_quota_ttl=0', '--rgw_user_quota_bucket_sync_interval=1');
+my $ceph = Tms::Ceph->new('uploader')->start;
 
 sub new_agent
 {
@@ -78,7 +78,7 @@ is($agent->status->{upload}{error}, undef, 'no error is told');
 $ceph->gateway_stop;
 my $later = post_all($agent, map { jpeg("away $_", 30_000) } 1 .. 5);
 log_has($agent, qr/event=image_center_failing reason="Failed to connect/, 'the gateway is away: told');
-$ceph->gateway_start('--rgw_bucket_quota_ttl=0');
+$ceph->gateway_start;
 ok(backlog_is($agent, 0), 'and back: uploaded');
 is_deeply(not_stored($agent, $later), [], 'byte for byte');
 
@@ -186,8 +186,8 @@ is_deeply(not_stored($damaged, $taken), [], 'byte for byte');
 $damaged->stop;
 
 # --- a quota that is used up ---
-$ceph->admin('quota', 'set', '--quota-scope=user', '--uid=tms', '--max-objects=1');
-$ceph->admin('quota', 'enable', '--quota-scope=user', '--uid=tms');
+$ceph->admin('quota', 'set', '--quota-scope=bucket', '--bucket=captures', '--max-objects=1');
+$ceph->admin('quota', 'enable', '--quota-scope=bucket', '--bucket=captures');
 $ceph->gateway_stop;
 $ceph->gateway_start('--rgw_bucket_quota_ttl=0');
 $taken = post_all($agent, map { jpeg("quota $_", 30_000) } 1 .. 2);
@@ -195,7 +195,7 @@ log_has($agent,
 	qr/event=image_center_misconfigured reason="PUT: HTTP 403 QuotaExceeded: the quota of the user or bucket is used up"/,
 	'a quota that is used up: told');
 is($agent->status->{upload}{backlog}, 2, 'what was taken in waits');
-$ceph->admin('quota', 'disable', '--quota-scope=user', '--uid=tms');
+$ceph->admin('quota', 'disable', '--quota-scope=bucket', '--bucket=captures');
 $ceph->gateway_stop;
 
 # --- a store that has no time ---
