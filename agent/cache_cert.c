@@ -19,6 +19,7 @@
 
 #include "cache_cert.h"
 #include "clock.h"
+#include "health.h"
 #include "log.h"
 
 #define CHAIN_MAX      16 /* certificates in a file */
@@ -39,6 +40,7 @@ typedef struct Pair
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *files[FILE_COUNT]; /* to be shown */
 static struct stat seen[FILE_COUNT]; /* the files as they were when they were last read */
+static bool missing; /* one of them, and told so */
 static int64_t look_at; /* by the steady clock: not looked at before */
 static Pair *pairs; /* newest first: the first one that came from `files` is shown */
 
@@ -153,12 +155,14 @@ static bool look(void)
 	for (int i = 0; i < FILE_COUNT; i++)
 		if (stat(files[i], &about[i]) != 0)
 		{
-			if (current() == NULL)
+			if (!missing)
 				say(strerror(errno));
+			missing = true;
 			return false;
 		}
-	if (current() != NULL && same_file(&about[0], &seen[0]) && same_file(&about[1], &seen[1]))
-		return true;
+	missing = false;
+	if (same_file(&about[0], &seen[0]) && same_file(&about[1], &seen[1]))
+		return current() != NULL;
 	memcpy(seen, about, sizeof(seen));
 	return read_pair(about);
 }
@@ -189,7 +193,9 @@ TmsStatus cache_cert_open(const char *cert_file, const char *key_file)
 	if (rename_files(cert_file, key_file))
 	{
 		look_at = clock_steady() + LOOK_INTERVAL;
-		status = look() || current() != NULL ? TMS_OK : TMS_INVALID;
+		status = TMS_OK;
+		if (!look() && current() == NULL)
+			health_error(HEALTH_CACHE_SERVER, "tls_cert and tls_key will not do: nobody can connect");
 	}
 	pthread_mutex_unlock(&lock);
 	return status;
@@ -212,6 +218,8 @@ int cache_cert_retrieve(gnutls_session_t session, const gnutls_datum_t *issuers,
 	}
 	pair = current();
 	pthread_mutex_unlock(&lock);
+	if (pair == NULL)
+		return -1;
 	*chain = pair->chain;
 	*chain_length = pair->chain_length;
 	*key = pair->key;

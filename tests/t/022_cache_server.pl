@@ -204,12 +204,20 @@ isnt(status($agent->signed_target($path)), 200, 'not without TLS');
 isnt(status($https), 200, 'not with a certificate nobody knows');
 $agent->stop;
 
-# A key that belongs to another certificate is found at start.
+# A key that is none is told at start, keeps no photograph out, and is read again once it is mended.
+my $key = read_file("$agent->{dir}/key.pem");
 write_file("$agent->{dir}/key.pem", "no key\n");
-my $pid = $agent->start(no_wait => 1)->{pid};
-waitpid(delete $agent->{pid}, 0);
-is($? >> 8, 1, 'a key that is none: it does not start');
-like($agent->log_tail, qr/do tls_cert and tls_key hold PEM texts that belong together/, 'and says why');
+$agent->start;
+like($agent->log_tail, qr/do tls_cert and tls_key hold PEM texts that belong together/, 'a key that is none: told');
+is($agent->status->{parts}{cache_server}{error}, 'tls_cert and tls_key will not do: nobody can connect', 'and shown');
+is(($agent->post(jpeg('without a key')))[0], 201, 'intake goes on');
+$https = "https://127.0.0.1:$agent->{cache_port}" . $agent->signed_target($path);
+isnt(status($https), 200, 'the cache server serves nobody');
+write_file("$agent->{dir}/key.pem", $key);
+ok(poll_until(sub { fetch($https, '--cacert', "$agent->{dir}/cert.pem")->{status} == 200 }, 'the mended key'),
+	'until the key is mended');
+is(scalar(() = read_file($agent->{log}) =~ /event=cache_certificate .*error=/g), 1, 'it was told once');
+$agent->stop;
 
 # --- 410: it was here ---
 my $center = Tms::Cluster->start_new('cache_410');
