@@ -28,7 +28,8 @@
 #include "worker.h"
 
 #define SWEEP_INTERVAL (2 * CLOCK_SECOND)
-#define SWEEP_FILES    1024 /* at most that many in a sweep, 512 a second */
+#define SWEEP_FILES    1024 /* about that many are asked about in a sweep */
+#define SWEEP_LOOKS    40 /* looks into the ledger in a sweep: many captures may have to be passed that are not safe */
 
 /* Between sweeps that made room on a full disk, but not enough. */
 #define HURRY_INTERVAL (CLOCK_SECOND / 4)
@@ -42,10 +43,12 @@ typedef struct Cleaner
 	UploadClient *client;
 	Backoff backoff; /* the image center as the cleaner sees it */
 	int64_t trim_at; /* by the steady clock */
-	LedgerCleanable
-		place; /* where the last sweep ended; the next one goes on there, so that no entry keeps it from others */
+	/* Where the last sweep ended; the next one goes on there, so that no entry keeps it from others. */
+	LedgerCleanable expired;
+	LedgerCleanable early;
 	bool low; /* the disk was low, and room is made until there is a little more than min_free */
-	bool hurry; /* the last sweep made room, but not enough */
+	bool was_stuck; /* the last sweep had nothing to make room with */
+	bool hurry; /* the disk is low, and there may be more to make room with */
 	CleanerBatch batch;
 } Cleaner;
 
@@ -54,7 +57,8 @@ typedef struct Sweep
 {
 	CleanerRule rule;
 	CleanerOutcome outcome;
-	int looked_at;
+	int asked; /* captures that the image center was asked about */
+	int looks;
 } Sweep;
 
 static bool measure_disk(Cleaner *cleaner, CleanerRule *rule)
@@ -67,12 +71,15 @@ static bool measure_disk(Cleaner *cleaner, CleanerRule *rule)
 	return true;
 }
 
-/* Once it is low, it stays so until there is a little more than min_free: else every capture would make it low again. */
+/* Bytes that have to be free; once the disk is low, a little more: else every capture would make it low again. */
+static int64_t wanted_bytes(const Cleaner *cleaner, const CleanerRule *rule)
+{
+	return rule->min_free_bytes + (cleaner->low ? rule->min_free_bytes / 16 : 0);
+}
+
 static bool disk_low(Cleaner *cleaner, const CleanerRule *rule)
 {
-	int64_t wanted = rule->min_free_bytes + (cleaner->low ? rule->min_free_bytes / 16 : 0);
-
-	cleaner->low = rule->free_bytes < wanted;
+	cleaner->low = rule->free_bytes < wanted_bytes(cleaner, rule);
 	return cleaner->low;
 }
 
@@ -92,56 +99,98 @@ static void sweep_ended(Cleaner *cleaner, const Sweep *sweep)
 			  log_quote(reason, quoted, sizeof quoted), (cleaner->backoff.retry_at - now) / 1000);
 }
 
+/* Leaves no more in an early batch than make the room that is wanted. */
+static void cut_batch(Cleaner *cleaner, const Sweep *sweep, LedgerCleanable *place)
+{
+	CleanerBatch *batch = &cleaner->batch;
+	int64_t missing = wanted_bytes(cleaner, &sweep->rule) - sweep->rule.free_bytes;
+
+	for (int i = 0; i < batch->count - 1; i++)
+	{
+		missing -= batch->entries[i].bytes;
+		if (missing > 0)
+			continue;
+		batch->count = i + 1;
+		place->taken_at = batch->entries[i].taken_at;
+		place->id = batch->entries[i].id;
+		place->ended = false;
+	}
+}
+
 /* The next batch behind `place`, cleaned. False when there is no more to do. */
 static bool run_batch(Cleaner *cleaner, Sweep *sweep, LedgerCleanable *place)
 {
 	CleanerBatch *batch = &cleaner->batch;
-	int max = SWEEP_FILES - sweep->looked_at < CLEANER_BATCH ? SWEEP_FILES - sweep->looked_at : CLEANER_BATCH;
 
-	if (ledger_next_cleanable(cleaner->context.ledger, place, batch->entries, max, &batch->count) != TMS_OK)
+	if (ledger_next_cleanable(cleaner->context.ledger, place, batch->entries, CLEANER_BATCH, &batch->count) != TMS_OK)
 		return false;
-	sweep->looked_at += batch->count;
+	if (sweep->rule.early)
+		cut_batch(cleaner, sweep, place);
+	sweep->asked += batch->count;
+	sweep->looks++;
 	if (batch->count > 0)
 		cleaner_batch_run(batch, &sweep->rule, &sweep->outcome);
-	return !place->ended && !sweep->outcome.ended && sweep->looked_at < SWEEP_FILES &&
+	return !place->ended && !sweep->outcome.ended && sweep->asked < SWEEP_FILES && sweep->looks < SWEEP_LOOKS &&
 		   !worker_stopping(cleaner->worker.stop_fd);
 }
 
-static void clean_expired(Cleaner *cleaner, Sweep *sweep)
+/* The next sweep begins again when this one has come to the end. True: it has. */
+static bool come_round(LedgerCleanable *place)
 {
-	LedgerCleanable *place = &cleaner->place;
+	if (place->ended)
+		place->taken_at = place->id = 0;
+	return place->ended;
+}
 
+/* True when there are no more of them behind where the sweep ended. */
+static bool clean_expired(Cleaner *cleaner, Sweep *sweep)
+{
+	LedgerCleanable *place = &cleaner->expired;
+
+	place->ended = false;
 	place->before = clock_now() - sweep->rule.period;
 	place->last_id = ledger_aged(cleaner->context.ledger, sweep->rule.period);
 	while (run_batch(cleaner, sweep, place))
 		;
-	if (place->ended)
-		place->taken_at = place->id = 0;
+	return come_round(place);
 }
 
-/* Oldest first, until there is room. */
-static void clean_early(Cleaner *cleaner, Sweep *sweep)
+/* Oldest first, until there is room. True when there are no more of them behind where the sweep ended. */
+static bool clean_early(Cleaner *cleaner, Sweep *sweep)
 {
-	LedgerCleanable place = {.before = INT64_MAX, .last_id = INT64_MAX};
+	LedgerCleanable *place = &cleaner->early;
 
+	place->ended = false;
+	place->before = place->last_id = INT64_MAX;
 	sweep->rule.early = true;
-	while (run_batch(cleaner, sweep, &place) && measure_disk(cleaner, &sweep->rule) && disk_low(cleaner, &sweep->rule))
+	sweep->looks = 0;
+	while (run_batch(cleaner, sweep, place) && measure_disk(cleaner, &sweep->rule) && disk_low(cleaner, &sweep->rule))
 		;
 	if (sweep->outcome.cleaned > 0)
 		log_event(LOG_LEVEL_WARNING, "cleaned_early", "files=%d reason=\"the disk is low\"", sweep->outcome.cleaned);
+	if (sweep->outcome.ended)
+		*place = (LedgerCleanable){0}; /* those that could not be asked about are still the oldest */
+	return come_round(place);
 }
 
-/* Expired ones first; only a sweep that finds none of them takes others. */
+/* Expired ones first; only when none of them is left others go. */
 static CleanerState clean(Cleaner *cleaner, Sweep *sweep)
 {
-	if (sweep->rule.period > 0)
-		clean_expired(cleaner, sweep);
+	bool none_left = sweep->rule.period <= 0 || clean_expired(cleaner, sweep);
+
 	if (!cleaner->low)
+	{
+		cleaner->early = (LedgerCleanable){0}; /* the next time from the oldest on */
 		return CLEANER_NORMAL;
-	if (sweep->outcome.cleaned > 0)
+	}
+	if (sweep->outcome.ended)
+		return sweep->outcome.cleaned > 0 ? CLEANER_DISK_LOW : CLEANER_DISK_LOW_STUCK;
+	if (sweep->outcome.cleaned > 0 || !none_left)
 		return CLEANER_DISK_LOW;
-	clean_early(cleaner, sweep);
-	return sweep->outcome.cleaned > 0 ? CLEANER_DISK_LOW_EARLY : CLEANER_DISK_LOW_STUCK;
+	none_left = clean_early(cleaner, sweep);
+	if (sweep->outcome.cleaned == 0 && (none_left || sweep->outcome.ended))
+		return CLEANER_DISK_LOW_STUCK;
+	return CLEANER_DISK_LOW_EARLY;
 }
 
 static void run_sweep(Cleaner *cleaner)
@@ -155,18 +204,21 @@ static void run_sweep(Cleaner *cleaner)
 	if (worker_stopping(cleaner->worker.stop_fd))
 		return;
 	cleaner_state_set(state, sweep.rule.free_bytes, sweep.rule.min_free_bytes);
-	cleaner->hurry = cleaner->low && outcome->cleaned > 0;
+	cleaner->hurry = state == CLEANER_DISK_LOW || state == CLEANER_DISK_LOW_EARLY;
 	if (outcome->cleaned > 0 || outcome->missing > 0)
 		log_event(LOG_LEVEL_INFO, "cache_cleaned",
 				  "files=%d not_in_image_center=%d period_seconds=%" PRId64 " state=%s", outcome->cleaned,
 				  outcome->missing, sweep.rule.period / CLOCK_SECOND, cleaner_state_name());
 	if (outcome->ended)
 		sweep_ended(cleaner, &sweep);
-	else if (sweep.looked_at > 0)
+	else if (state == CLEANER_DISK_LOW_STUCK)
+		health_error(HEALTH_CLEANER, "the disk is low, and nothing in the cache is safe in both centers");
+	else if (sweep.asked > 0 || cleaner->was_stuck)
 	{
 		backoff_reset(&cleaner->backoff);
 		health_ok(HEALTH_CLEANER);
 	}
+	cleaner->was_stuck = state == CLEANER_DISK_LOW_STUCK;
 }
 
 /* Drops entries from the ledger that are of no use to anybody any more. */

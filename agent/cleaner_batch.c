@@ -42,7 +42,7 @@ static bool digest_holds(const CleanerBatch *batch, const CleanerCheck *check)
 	const UploadResult *result = &check->result;
 
 	return result->digest_known || config_verifies_length(batch->context->config) ||
-		   (result->etag[0] != '\0' && strcmp(result->etag, check->entry.etag) == 0);
+		   (result->etag[0] != '\0' && strcmp(result->etag, check->entry->etag) == 0);
 }
 
 static void ask(CleanerBatch *batch, CleanerCheck *check, UploadMethod method, CleanerOutcome *out)
@@ -69,7 +69,7 @@ static void answered(CleanerBatch *batch, const CleanerRule *rule, const UploadR
 		return;
 	if (!digest_holds(batch, check))
 		ask(batch, check, UPLOAD_GET, out);
-	else if (old_enough(rule, &check->entry, result->store_time))
+	else if (old_enough(rule, check->entry, result->store_time))
 		check->verdict = CLEANER_SAFE;
 	else
 	{
@@ -92,10 +92,10 @@ static void ask_all(CleanerBatch *batch, const CleanerRule *rule, CleanerOutcome
 			CleanerCheck *check = &batch->checks[next];
 
 			memset(check, 0, sizeof *check);
-			check->entry = batch->entries[next];
-			check->object.bytes = check->entry.bytes;
-			memcpy(check->object.path, check->entry.path, sizeof check->object.path);
-			memcpy(check->object.sha256, check->entry.sha256, sizeof check->object.sha256);
+			check->entry = &batch->entries[next];
+			check->object.bytes = check->entry->bytes;
+			memcpy(check->object.path, check->entry->path, sizeof check->object.path);
+			memcpy(check->object.sha256, check->entry->sha256, sizeof check->object.sha256);
 			ask(batch, check, UPLOAD_HEAD, out);
 		}
 		upload_wait(batch->client, batch->stop_fd, CLOCK_SECOND);
@@ -131,7 +131,7 @@ static json_t *json_time(int64_t at)
 /* The rule, and what it was decided by. */
 static void write_receipt(const CleanerBatch *batch, const CleanerRule *rule, const CleanerCheck *check, char *out)
 {
-	const LedgerEntry *entry = &check->entry;
+	const LedgerEntry *entry = check->entry;
 	json_t *receipt =
 		json_pack("{s:s, s:I, s:I, s:s, s:I, s:o, s:o, s:o, s:I, s:I}", "rule", rule->early ? "disk_low" : "expired",
 				  "period_seconds", (json_int_t) (rule->period / CLOCK_SECOND), "age_seconds",
@@ -157,9 +157,9 @@ static void upload_again(CleanerBatch *batch, const CleanerCheck *check, Cleaner
 	char reason[2 * sizeof check->result.reason];
 
 	out->missing++;
-	log_event(LOG_LEVEL_WARNING, "not_in_image_center", "seq=%" PRId64 " path=%s reason=%s", check->entry.seq,
-			  check->entry.path, log_quote(check->result.reason, reason, sizeof reason));
-	if (ledger_set_missing(batch->context->ledger, check->entry.id, check->result.reason) != TMS_OK)
+	log_event(LOG_LEVEL_WARNING, "not_in_image_center", "seq=%" PRId64 " path=%s reason=%s", check->entry->seq,
+			  check->entry->path, log_quote(check->result.reason, reason, sizeof reason));
+	if (ledger_set_missing(batch->context->ledger, check->entry->id, check->result.reason) != TMS_OK)
 		end_batch(out, "the ledger could not be written");
 }
 
@@ -179,7 +179,7 @@ static void remove_safe(CleanerBatch *batch, const CleanerRule *rule, CleanerOut
 		if (batch->checks[i].verdict != CLEANER_SAFE)
 			continue;
 		memset(&batch->journal[count], 0, sizeof batch->journal[count]);
-		batch->journal[count].id = batch->checks[i].entry.id;
+		batch->journal[count].id = batch->checks[i].entry->id;
 		batch->journal[count].early = rule->early;
 		write_receipt(batch, rule, &batch->checks[i], batch->journal[count].receipt);
 		safe[count++] = &batch->checks[i];
@@ -193,7 +193,7 @@ static void remove_safe(CleanerBatch *batch, const CleanerRule *rule, CleanerOut
 	}
 	for (int i = 0; i < count; i++)
 		if (batch->journal[i].allowed)
-			paths[allowed++] = safe[i]->entry.path;
+			paths[allowed++] = safe[i]->entry->path;
 	cache_remove_all(batch->context->cache, paths, allowed, gone);
 	for (int i = 0, at = 0; i < count; i++)
 	{
@@ -201,8 +201,8 @@ static void remove_safe(CleanerBatch *batch, const CleanerRule *rule, CleanerOut
 			batch->journal[i].gone = gone[at++];
 		out->cleaned += batch->journal[i].gone;
 		if (batch->journal[i].gone)
-			log_event(LOG_LEVEL_DEBUG, "cleaned", "seq=%" PRId64 " path=%s receipt=%s", safe[i]->entry.seq,
-					  safe[i]->entry.path, batch->journal[i].receipt);
+			log_event(LOG_LEVEL_DEBUG, "cleaned", "seq=%" PRId64 " path=%s receipt=%s", safe[i]->entry->seq,
+					  safe[i]->entry->path, batch->journal[i].receipt);
 	}
 	if (ledger_cleaned(ledger, batch->journal, count) != TMS_OK)
 		end_batch(out, "the ledger could not be written");

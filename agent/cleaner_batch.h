@@ -38,7 +38,7 @@ typedef enum CleanerVerdict
 
 typedef struct CleanerCheck
 {
-	LedgerEntry entry;
+	const LedgerEntry *entry;
 	UploadObject object;
 	CleanerVerdict verdict;
 	UploadResult result; /* of the last question */

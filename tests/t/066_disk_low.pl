@@ -92,6 +92,7 @@ like($held, qr/^0+1+$/, 'the oldest have left, and none in between');
 my $early = $agent->status->{cleaning};
 is($early->{cleaned_early}, $early->{cleaned}, 'all of them before their time');
 cmp_ok($early->{cleaned_early}, '>', 0, "as the status tells: $early->{cleaned_early}");
+cmp_ok(free_part(), '<', 0.48, 'and no more than needed');
 ok($pc->wait_for_sql("SELECT (status->'cleaning'->>'cleaned_early')::int > 0 FROM tms.device_status", 't'), 'and the heartbeat');
 like(read_file($agent->{log}), qr/event=disk state=disk_low_early /, 'and the log');
 $why = why(1);
@@ -109,6 +110,8 @@ is($agent->status->{cleaning}{cleaned}, $before, 'nothing is deleted');
 $store->start;
 ok(state_is('normal', 90), 'it is back: room is made');
 ok(safe(), 'all are safe');
+
+like(join('', @{ held() }), qr/^0+1+$/, 'of the oldest ones, again');
 
 # --- with a period that is over, nothing leaves early ---
 $before = $agent->status->{cleaning};
