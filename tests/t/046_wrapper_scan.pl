@@ -76,11 +76,10 @@ is($second->query_safe("EXECUTE p('P1')"), '3|3', 'and altered back');
 # --- memory: the budget and one image, not the whole scan ---
 my $left = $pc->sql('SELECT count(*) FROM tms.capture');
 my $pid = $second->query_safe('SELECT pg_backend_pid()');
-sub peak { return read_file("/proc/$pid/status") =~ /^VmHWM:\s+(\d+) kB/m ? $1 * 1024 : die 'no VmHWM'; }
 $second->query_safe("SET jit = off; SELECT count(image) FROM capture_image WHERE plate = 'P2'");
-my $before = peak();
+my $before = peak_memory($pid);
 is($second->query_safe('SELECT count(image) FROM capture_image'), $left, 'a scan of many times the budget');
-cmp_ok((peak() - $before) / $size, '<', 8, 'stays within it');
+cmp_ok((peak_memory($pid) - $before) / $size, '<', 8, 'stays within it');
 
 # --- leaks: scans that end early in every way ---
 my $round = <<'SQL';

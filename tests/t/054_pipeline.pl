@@ -151,15 +151,14 @@ $pc->sql("TRUNCATE tms.capture; ALTER SERVER image_center OPTIONS (SET url 'http
 	FROM generate_series(1, $count) n");
 my $scan = $pc->background_psql('postgres');
 my $pid = $scan->query_safe('SET jit = off; SELECT pg_backend_pid()');
-my $peak = sub { return read_file("/proc/$pid/status") =~ /^VmHWM:\s+(\d+) kB/m ? $1 * 1024 : die 'no VmHWM'; };
 for my $budget (8, 64)
 {
 	$pc->sql("ALTER SERVER image_center OPTIONS (@{[ $budget == 8 ? 'ADD' : 'SET' ]} prefetch_memory '${budget}MB')");
 	# Code and catalog caches are warm after a few images.
 	$scan->query_safe('SELECT count(image) FROM capture_image WHERE tms.capture_seq(capture_id) <= 2');
-	my $before = $peak->();
+	my $before = peak_memory($pid);
 	is($scan->query_safe('SELECT count(*), sum(length(image)) FROM capture_image'), "$count|" . $count * length($bytes), "a scan of $count MB");
-	my $grown = ($peak->() - $before) / 1048576;
+	my $grown = (peak_memory($pid) - $before) / 1048576;
 	cmp_ok($grown, '<=', 1.2 * $budget + $size / 1048576, sprintf('takes %.1f MB at prefetch_memory = %d MB', $grown, $budget));
 }
 $scan->quit;

@@ -90,17 +90,16 @@ $pc->sql("ALTER SERVER image_center OPTIONS (SET url 'http://127.0.0.1:$nginx->{
 	FROM generate_series(1, $count) n");
 my $scan = $pc->background_psql('postgres');
 my $pid = $scan->query_safe('SET jit = off; SELECT pg_backend_pid()');
-my $peak = sub { return read_file("/proc/$pid/status") =~ /^VmHWM:\s+(\d+) kB/m ? $1 * 1024 : die 'no VmHWM'; };
 my $large = "ARRAY(SELECT tms.capture_id(7, n) FROM generate_series(1, $count) n)";
 my $many = "SELECT count((i).image), sum(length((i).image)) FROM (SELECT tms.images($large) AS i OFFSET 0) x";
 $scan->query_safe("SELECT count((i).image) FROM (SELECT tms.images(ARRAY[tms.capture_id(7, 1)]) AS i OFFSET 0) x");
-my $before = $peak->();
+my $before = peak_memory($pid);
 is($scan->query_safe($many), "$count|" . $count * length($bytes), "$count MB in a select list");
-my $grown = ($peak->() - $before) / 1048576;
+my $grown = (peak_memory($pid) - $before) / 1048576;
 # The budget and a fifth, the image itself, and a few copies of it that the executor makes.
 cmp_ok($grown, '<=', 8 * 1.2 + 5, sprintf('take %.1f MB', $grown));
 is($scan->query_safe("SELECT count(image) FROM tms.images($large)"), $count, 'and in FROM');
-$grown = ($peak->() - $before) / 1048576;
+$grown = (peak_memory($pid) - $before) / 1048576;
 cmp_ok($grown, '<=', 8 * 1.2 + 5 + 4, sprintf('take %.1f MB: the rest goes to a file', $grown));
 $scan->quit;
 

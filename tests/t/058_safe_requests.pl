@@ -159,9 +159,8 @@ is($elsewhere->connections, 0, 'neither a proxy nor the aim of a redirect was as
 # --- answers without end: of all parts of an answer; the front end would serve, but the store has to fail first ---
 my $session = $pc->background_psql('postgres');
 my $pid = $session->query_safe("SET jit = off; SET tms.image_source = image_center; SELECT pg_backend_pid()");
-my $peak = sub { return read_file("/proc/$pid/status") =~ /^VmHWM:\s+(\d+) kB/m ? $1 : die 'no VmHWM'; };
 $session->query_safe("SELECT image_error FROM capture_image WHERE capture_id = $capture->{id}");
-my $before = $peak->();
+my $before = peak_memory($pid);
 $pc->sql("ALTER SERVER image_center OPTIONS (ADD max_image_bytes '1MB')");
 for my $name (qw(headers one-header interim body chunks trailers chunk-line))
 {
@@ -176,7 +175,7 @@ for my $name (qw(headers one-header interim body chunks trailers chunk-line))
 		cmp_ok(time() - $begin, '<', 30, 'is given up early');
 	}
 }
-cmp_ok(($peak->() - $before) / 1024, '<', 8, 'and fills no memory');
+cmp_ok((peak_memory($pid) - $before) / 1048576, '<', 8, 'and fills no memory');
 $session->quit;
 $pc->sql("ALTER SERVER image_center OPTIONS (SET timeout '40s')");
 

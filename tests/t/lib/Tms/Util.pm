@@ -13,7 +13,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
 our @EXPORT = qw(free_port poll_until wait_for_port deaf_listener connections_to write_file read_file jpeg
-  truncated_jpeg http sha256_hex);
+  peak_memory truncated_jpeg http sha256_hex);
 
 # A TCP port that nobody else uses.
 sub free_port
@@ -68,6 +68,13 @@ sub connections_to
 	my ($port, $state) = @_;
 	my $pattern = sprintf(': [0-9A-F:]+ 0100007F:%04X %s ', $port, { established => '01', syn_sent => '02' }->{$state});
 	return scalar(() = read_file('/proc/net/tcp') =~ /$pattern/g);
+}
+
+# The most memory a process has had resident so far, in bytes.
+sub peak_memory
+{
+	my ($pid) = @_;
+	return read_file("/proc/$pid/status") =~ /^VmHWM:\s+(\d+) kB/m ? $1 * 1024 : die 'no VmHWM';
 }
 
 sub write_file
