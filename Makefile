@@ -85,7 +85,7 @@ $(AGENT_BUILD)/unit/%: tests/unit/%.c $(filter-out $(AGENT_BUILD)/main.o,$(AGENT
 
 # Fuzzers of what strangers send: each is a tests/fuzz/<stem>.c with tests/fuzz/request.c. Here they are linked so that they run
 # their corpus once; tests/fuzz/run makes them with libFuzzer.
-FUZZERS = config jpeg multipart query side_file signed_url
+FUZZERS = config jpeg multipart query s3 side_file signed_url
 FUZZ_MAIN ?= tests/fuzz/replay.c
 fuzz: $(FUZZERS:%=$(AGENT_BUILD)/fuzz/%)
 $(AGENT_BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/request.c $(FUZZ_MAIN) \

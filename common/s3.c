@@ -68,8 +68,11 @@ static bool take_apart(const char *base_url, const char *key, Place *out)
 	if (!tls && strncasecmp(base_url, "http://", 7) != 0)
 		return false;
 	host_len = strcspn(host, "/");
-	if (host_len == 0 || host_len >= HOST_SIZE || strcspn(host, "?#@") < host_len)
+	if (host_len == 0 || host_len >= HOST_SIZE)
 		return false;
+	for (size_t i = 0; i < host_len; i++)
+		if (host[i] <= ' ' || host[i] > '~' || strchr("?#@", host[i]) != NULL)
+			return false;
 	snprintf(out->origin, sizeof(out->origin), "%.*s", (int) (scheme + host_len), base_url);
 	snprintf(out->host, sizeof(out->host), "%.*s", (int) host_len, host);
 	if (host_len > strlen(default_port) && strcmp(out->host + host_len - strlen(default_port), default_port) == 0)

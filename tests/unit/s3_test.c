@@ -61,6 +61,8 @@ static void test_urls(void **state)
 		{"http:///b", "k", "(refused)", NULL},
 		{"http://user@store/b", "k", "(refused)", NULL},
 		{"http://store?x/b", "k", "(refused)", NULL},
+		{"http://store\r\nx: y/b", "k", "(refused)", NULL},
+		{"http://st\xc3\xb6re/b", "k", "(refused)", NULL},
 		{"ftp://store/b", "k", "(refused)", NULL},
 		{"", "k", "(refused)", NULL},
 	};
