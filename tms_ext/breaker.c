@@ -254,6 +254,16 @@ static bool count_failure(Entry *entry, const TmsBreaker *breaker, const char *r
 	return was_closed && entry->state == OPEN;
 }
 
+/* A probe that found out nothing: the next one may try at once or, if this one waited in vain, after another cooldown. */
+static void end_probe(Entry *entry, TmsBreakerSign sign)
+{
+	int64 now = tms_shared_clock();
+
+	if (sign == TMS_SIGN_SILENT)
+		entry->failed_at = now;
+	change_state(entry, OPEN, now);
+}
+
 void tms_breaker_report(const TmsBreaker *breaker, uint64 probe, TmsBreakerSign sign, const char *reason)
 {
 	Table *table = tms_shared_state_get(&table_state);
@@ -277,9 +287,8 @@ void tms_breaker_report(const TmsBreaker *breaker, uint64 probe, TmsBreakerSign 
 	/* What was sent before it opened says nothing new. */
 	else if (sign == TMS_SIGN_DOWN && (is_probe || entry->state == CLOSED))
 		opened = count_failure(entry, breaker, reason);
-	/* Nobody has tried, so the next one may. */
-	else if (sign == TMS_SIGN_NONE && is_probe)
-		change_state(entry, OPEN, 0);
+	else if (is_probe)
+		end_probe(entry, sign);
 	tms_shared_state_unlock(&table_state);
 
 	if (opened)

@@ -45,7 +45,8 @@ typedef enum TmsBreakerSign
 {
 	TMS_SIGN_ALIVE,
 	TMS_SIGN_DOWN,
-	TMS_SIGN_NONE, /* nothing: it was canceled, or failed for reasons of our own */
+	TMS_SIGN_SILENT, /* it was canceled before a word came back: no failure, but a probe has shown nothing */
+	TMS_SIGN_NONE, /* nothing: it was not sent after all, or failed for reasons of our own */
 } TmsBreakerSign;
 
 /* Called once by _PG_init. */

@@ -52,8 +52,10 @@ static TmsBreakerSign outcome_sign(const TmsAttempt *attempt)
 	};
 	const TmsFetch *fetch = attempt->fetch;
 
-	if (tms_attempt_was_neglected(attempt))
+	if (fetch == NULL || tms_attempt_was_neglected(attempt))
 		return TMS_SIGN_NONE;
+	if (fetch->outcome == TMS_FETCH_RUNNING && fetch->status == 0)
+		return TMS_SIGN_SILENT;
 	if (fetch->outcome == TMS_FETCH_STATUS && (fetch->status >= 500 || fetch->status == 408 || fetch->status == 429))
 		return TMS_SIGN_DOWN;
 	return signs[fetch->outcome];
@@ -226,13 +228,18 @@ TmsAttemptStart tms_attempt_start(TmsAttemptGroup *group, TmsOrigin source, cons
 
 /* --- groups --- */
 
-/* The context of a group goes away: its requests end with it, and nobody is told a thing about their sources. */
+/* The context of a group goes away, and its requests with it. No source has failed for that. */
 static void end_group(void *arg)
 {
 	TmsAttemptGroup *group = arg;
 
 	while (!dlist_is_empty(&group->running))
-		let_go(dlist_head_element(TmsAttempt, node, &group->running), TMS_SIGN_NONE, NULL);
+	{
+		TmsAttempt *attempt = dlist_head_element(TmsAttempt, node, &group->running);
+		bool running = attempt->fetch == NULL || attempt->fetch->outcome == TMS_FETCH_RUNNING;
+
+		let_go(attempt, running ? outcome_sign(attempt) : TMS_SIGN_NONE, NULL);
+	}
 }
 
 TmsAttemptGroup *tms_attempt_group_create(MemoryContext context, const TmsServerOptions *options,

@@ -104,10 +104,14 @@ for my $end (
 	my ($function, $error) = @$end;
 	open_breaker();
 	$holder = start_probe();
+	cooldown('1h');
 	is($cluster->sql("SELECT $function(pid) $pid_of"), 't', $function);
 	outcome($holder);
 	like($holder->{err}, $error, "$function ends it");
 	is($cluster->sql($state), 'open', 'the breaker is open, not half-open');
+	$before = $store->requests;
+	is($cluster->sql($query), "$n|$n", 'the next query');
+	is($store->requests, $before, 'does not wait in vain as well: another cooldown has begun');
 	$holder = start_probe();
 	mode('deliver');
 	is(outcome($holder), "$n|$n\n", 'the next one tries again');
