@@ -209,6 +209,18 @@ SELECT capture_id, speed FROM plan.c ORDER BY at OFFSET 1 LIMIT 2;
 SELECT count(*) FROM plan.c JOIN plan.task USING (capture_id);
 RESET ROLE;
 
+-- ... and statistics lent to the planner do not show an operator values of rows that the user may not see
+CREATE SEQUENCE plan.looks MINVALUE 0 START 0;
+CREATE FUNCTION plan.looks_at(text, text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM nextval(''plan.looks''); RETURN $1 = $2; END';
+CREATE OPERATOR plan.=== (LEFTARG = text, RIGHTARG = text, FUNCTION = plan.looks_at, RESTRICT = eqsel);
+GRANT USAGE ON SEQUENCE plan.looks TO plan_clerk;
+SET ROLE plan_clerk;
+SELECT path_sql FROM plan.of($$SELECT FROM plan.c WHERE word OPERATOR(plan.===) 'w1'$$);
+RESET ROLE;
+SELECT nextval('plan.looks') AS looks;
+SELECT path_sql FROM plan.of($$SELECT FROM plan.c WHERE word OPERATOR(plan.===) 'w1'$$);
+SELECT nextval('plan.looks') > 50 AS looks;
+
 DEALLOCATE page;
 DEALLOCATE since;
 DROP SCHEMA plan CASCADE;
