@@ -109,3 +109,9 @@ void tms_look_ahead_taken(TmsLookAhead *look_ahead, int64 image_bytes)
 	}
 	look_ahead->taken++;
 }
+
+void tms_look_ahead_returned(TmsLookAhead *look_ahead, int64 image_bytes)
+{
+	tms_look_ahead_asked(look_ahead, image_bytes);
+	look_ahead->taken--;
+}

@@ -39,6 +39,9 @@ extern bool tms_look_ahead_further(TmsLookAhead *look_ahead);
 extern void tms_look_ahead_asked(TmsLookAhead *look_ahead, int64 image_bytes);
 extern void tms_look_ahead_taken(TmsLookAhead *look_ahead, int64 image_bytes);
 
+/* One that was taken is there to be taken once more. */
+extern void tms_look_ahead_returned(TmsLookAhead *look_ahead, int64 image_bytes);
+
 /* Called once by _PG_init. */
 extern void tms_look_ahead_init(void);
 

@@ -483,7 +483,7 @@ static void rewind_kept(TmsScan *scan)
 		dlist_push_head(&scan->ahead, last);
 		scan->n_ahead++;
 		if (scan->fetches)
-			tms_look_ahead_asked(&scan->look_ahead, dlist_container(Row, node, last)->image_bytes);
+			tms_look_ahead_returned(&scan->look_ahead, dlist_container(Row, node, last)->image_bytes);
 	}
 	scan->kept_bytes = 0;
 }

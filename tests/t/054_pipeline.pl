@@ -136,6 +136,8 @@ $pc->sql("UPDATE tms.capture SET image_bytes = @{[ length jpeg('image 100', 2000
 my $loops = 'SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off; SET enable_memoize = off;';
 is(requests_of("$loops SELECT count(*), count(image) FROM generate_series(1, 5) AS g LEFT JOIN (SELECT image FROM capture_image
 		WHERE tms.capture_seq(capture_id) <= 30) AS c ON g > 0"), 30, 'a rescan with the same parameters asks for nothing again');
+is(requests_of("$loops SET tms.max_images = 100; SELECT 1 / (count(image) = 4000)::int FROM generate_series(1, 40) AS g LEFT JOIN (SELECT image FROM capture_image
+		WHERE tms.capture_seq(capture_id) <= 100) AS c ON g > 0"), 100, 'nor do rows that are shown again count again against tms.max_images');
 is(requests_of("$loops SELECT count(*), count(image) FROM generate_series(1, 5) AS g, LATERAL (SELECT image FROM capture_image
 		WHERE tms.capture_seq(capture_id) <= 5 + g * 0 OFFSET 0) AS c"), 25, 'one with new parameters starts anew');
 
