@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../common/capture_record.h"
 #include "cleaner_batch.h"
 #include "clock.h"
+#include "json_field.h"
 #include "log.h"
 #include "worker.h"
 
@@ -119,13 +119,6 @@ static const char *checked_by(const CleanerBatch *batch, const CleanerCheck *che
 	if (result->digest_known)
 		return "digest told by the store";
 	return config_verifies_length(batch->context->config) ? "size" : "size and unchanged entity tag";
-}
-
-static json_t *json_time(int64_t at)
-{
-	char text[TMS_TIME_TEXT_SIZE];
-
-	return at && tms_time_format(at, text) ? json_string(text) : json_null();
 }
 
 /* The rule, and what it was decided by. */

@@ -16,6 +16,7 @@
 #include "clock.h"
 #include "config.h"
 #include "data_lock.h"
+#include "json_field.h"
 #include "status_file.h"
 #include "status_text.h"
 
@@ -65,18 +66,6 @@ static void find_status(const Config *config, Answer *answer)
 	free(text);
 }
 
-static const char *text_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-
-	return text ? text : "";
-}
-
-static int64_t number_of(const json_t *object, const char *name)
-{
-	return json_integer_value(json_object_get(object, name));
-}
-
 /* How long a time text lies back, or ahead; "" when it is none. */
 static const char *age_of(const char *at, char out[STATUS_TEXT_SIZE])
 {
@@ -96,9 +85,9 @@ static const char *ahead_of(const char *at, char out[STATUS_TEXT_SIZE])
 
 static void print_destination(const char *title, const json_t *part)
 {
-	const char *oldest = text_of(part, "oldest_at"), *error = text_of(part, "error");
+	const char *oldest = json_field_text(part, "oldest_at"), *error = json_field_text(part, "error");
 	char age[STATUS_TEXT_SIZE];
-	int64_t backlog = number_of(part, "backlog"), requested = number_of(part, "requested");
+	int64_t backlog = json_field_number(part, "backlog"), requested = json_field_number(part, "requested");
 
 	printf("%-14s", title);
 	if (backlog == 0)
@@ -122,7 +111,8 @@ static void print_cleaning(const json_t *cleaning)
 		{"disk_low_early", "; the disk is low: what is safe in both centers leaves early"},
 		{"disk_low_stuck", "; the disk is low, and nothing that is safe is left to leave"},
 	};
-	int64_t period = number_of(cleaning, "period_seconds"), early = number_of(cleaning, "cleaned_early");
+	int64_t period = json_field_number(cleaning, "period_seconds"),
+			early = json_field_number(cleaning, "cleaned_early");
 	char text[STATUS_TEXT_SIZE];
 
 	printf("%-14s", "cleaning");
@@ -130,11 +120,11 @@ static void print_cleaning(const json_t *cleaning)
 		printf("after %s", status_text_span(period * CLOCK_SECOND, text));
 	else
 		printf("nothing: the path center has not told a period yet");
-	printf("; %" PRId64 " cleaned", number_of(cleaning, "cleaned"));
+	printf("; %" PRId64 " cleaned", json_field_number(cleaning, "cleaned"));
 	if (early > 0)
 		printf(", %" PRId64 " of them early", early);
 	for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
-		if (strcmp(text_of(cleaning, "state"), states[i].state) == 0)
+		if (strcmp(json_field_text(cleaning, "state"), states[i].state) == 0)
 			fputs(states[i].text, stdout);
 	putchar('\n');
 }
@@ -142,12 +132,12 @@ static void print_cleaning(const json_t *cleaning)
 static void print_cache(const json_t *status)
 {
 	const json_t *rate = json_object_get(status, "intake_per_hour");
-	int64_t free_bytes = number_of(status, "free_bytes"), total = number_of(status, "total_bytes");
-	const char *until = text_of(status, "safe_until");
+	int64_t free_bytes = json_field_number(status, "free_bytes"), total = json_field_number(status, "total_bytes");
+	const char *until = json_field_text(status, "safe_until");
 	char held[STATUS_TEXT_SIZE], free_text[STATUS_TEXT_SIZE], total_text[STATUS_TEXT_SIZE], left[STATUS_TEXT_SIZE];
 
-	printf("%-14s%" PRId64 " photographs, %s\n", "cache", number_of(status, "cached"),
-		   status_text_size(number_of(status, "cached_bytes"), held));
+	printf("%-14s%" PRId64 " photographs, %s\n", "cache", json_field_number(status, "cached"),
+		   status_text_size(json_field_number(status, "cached_bytes"), held));
 	if (total > 0)
 		printf("%-14s%s free of %s (%.0f %%)\n", "disk", status_text_size(free_bytes, free_text),
 			   status_text_size(total, total_text), 100.0 * (double) free_bytes / (double) total);
@@ -161,9 +151,9 @@ static void print_cache(const json_t *status)
 			   : json_integer_value(rate) > 0 ? "more than ten years ahead, if the image center stays away"
 											  : "not known: nothing comes in");
 	print_cleaning(json_object_get(status, "cleaning"));
-	if (number_of(status, "set_aside") > 0)
+	if (json_field_number(status, "set_aside") > 0)
 		printf("%-14s%" PRId64 " photographs cannot be uploaded or are damaged: see the log\n", "set aside",
-			   number_of(status, "set_aside"));
+			   json_field_number(status, "set_aside"));
 }
 
 static void print_parts(const json_t *parts)
@@ -176,10 +166,10 @@ static void print_parts(const json_t *parts)
 	printf("\n%-14s %10s %10s  %-27s  %s\n", "part", "worked", "failed", "last worked", "present error");
 	json_object_foreach ((json_t *) parts, name, part)
 	{
-		const char *last = text_of(part, "last_ok"), *error = text_of(part, "error");
+		const char *last = json_field_text(part, "last_ok"), *error = json_field_text(part, "error");
 
-		printf("%-14s %10" PRId64 " %10" PRId64 "  %-27s  %s\n", name, number_of(part, "ok"), number_of(part, "errors"),
-			   *last ? last : "-", *error ? error : "-");
+		printf("%-14s %10" PRId64 " %10" PRId64 "  %-27s  %s\n", name, json_field_number(part, "ok"),
+			   json_field_number(part, "errors"), *last ? last : "-", *error ? error : "-");
 	}
 }
 
@@ -192,8 +182,8 @@ static void print_errors(const json_t *errors)
 		return;
 	printf("\n%-27s  %6s  %-14s %s\n", "last errors", "times", "part", "error");
 	json_array_foreach ((json_t *) errors, i, one)
-		printf("%-27s  %6" PRId64 "  %-14s %s\n", text_of(one, "last_at"), number_of(one, "count"),
-			   text_of(one, "part"), text_of(one, "error"));
+		printf("%-27s  %6" PRId64 "  %-14s %s\n", json_field_text(one, "last_at"), json_field_number(one, "count"),
+			   json_field_text(one, "part"), json_field_text(one, "error"));
 }
 
 static void print_ledgers(const json_t *ledgers)
@@ -205,9 +195,10 @@ static void print_ledgers(const json_t *ledgers)
 		return;
 	printf("\n%-36s  %-6s %10s %10s %10s %10s\n", "ledger", "state", "last", "registered", "uploaded", "cleaned");
 	json_array_foreach ((json_t *) ledgers, i, one)
-		printf("%-36s  %-6s %10" PRId64 " %10" PRId64 " %10" PRId64 " %10" PRId64 "\n", text_of(one, "ledger"),
-			   json_is_true(json_object_get(one, "sealed")) ? "sealed" : "active", number_of(one, "last_seq"),
-			   number_of(one, "confirmed"), number_of(one, "uploaded_seq"), number_of(one, "cleaned_seq"));
+		printf("%-36s  %-6s %10" PRId64 " %10" PRId64 " %10" PRId64 " %10" PRId64 "\n", json_field_text(one, "ledger"),
+			   json_is_true(json_object_get(one, "sealed")) ? "sealed" : "active", json_field_number(one, "last_seq"),
+			   json_field_number(one, "confirmed"), json_field_number(one, "uploaded_seq"),
+			   json_field_number(one, "cleaned_seq"));
 }
 
 static void print_table(const Config *config, const Answer *answer)
@@ -228,10 +219,10 @@ static void print_table(const Config *config, const Answer *answer)
 		return;
 	}
 	if (answer->asked)
-		printf("%-14s%s, clock %s\n", "as of", text_of(status, "at"), text_of(status, "clock_state"));
+		printf("%-14s%s, clock %s\n", "as of", json_field_text(status, "at"), json_field_text(status, "clock_state"));
 	else
-		printf("%-14s%s, %s ago: what the agent saw last\n", "as of", text_of(status, "at"),
-			   age_of(text_of(status, "at"), age));
+		printf("%-14s%s, %s ago: what the agent saw last\n", "as of", json_field_text(status, "at"),
+			   age_of(json_field_text(status, "at"), age));
 	print_destination("image center", json_object_get(status, "upload"));
 	print_destination("path center", json_object_get(status, "register"));
 	print_cache(status);

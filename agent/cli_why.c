@@ -10,10 +10,10 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "../common/capture_record.h"
 #include "cli.h"
 #include "clock.h"
 #include "config.h"
+#include "json_field.h"
 #include "ledger_view.h"
 
 #define STORIES_MAX 64
@@ -77,13 +77,6 @@ static bool read_question(const char *text, LedgerQuestion *question)
 }
 
 /* --- the story, as JSON --- */
-
-static json_t *json_time(int64_t at)
-{
-	char text[TMS_TIME_TEXT_SIZE];
-
-	return at && tms_time_format(at, text) ? json_string(text) : json_null();
-}
 
 static json_t *json_text(const char *text)
 {
@@ -190,71 +183,62 @@ static json_t *story_json(const LedgerStory *story, const Present *present)
 
 /* --- the story, as text --- */
 
-static const char *text_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-
-	return text ? text : "";
-}
-
-static int64_t number_of(const json_t *object, const char *name)
-{
-	return json_integer_value(json_object_get(object, name));
-}
-
 static void print_uploaded(const json_t *uploaded)
 {
-	const char *etag = text_of(uploaded, "etag"), *at = text_of(uploaded, "at");
+	const char *etag = json_field_text(uploaded, "etag"), *at = json_field_text(uploaded, "at");
 
 	if (at[0])
-		printf("%-12s %s, verified by %s%s%s\n", "uploaded", at, text_of(uploaded, "verified_by"),
+		printf("%-12s %s, verified by %s%s%s\n", "uploaded", at, json_field_text(uploaded, "verified_by"),
 			   etag[0] ? ", entity tag " : "", etag);
 	else
 		printf("%-12s no%s\n", "uploaded",
 			   json_is_true(json_object_get(uploaded, "requested_again")) ? ": an upload request waits for it" : "");
-	if (text_of(uploaded, "missing_at")[0])
-		printf("%-12s %s: the image center did not hold it, %s\n", "", text_of(uploaded, "missing_at"),
-			   text_of(uploaded, "missing"));
-	if (text_of(uploaded, "set_aside")[0])
-		printf("%-12s set aside: %s\n", "", text_of(uploaded, "set_aside"));
+	if (json_field_text(uploaded, "missing_at")[0])
+		printf("%-12s %s: the image center did not hold it, %s\n", "", json_field_text(uploaded, "missing_at"),
+			   json_field_text(uploaded, "missing"));
+	if (json_field_text(uploaded, "set_aside")[0])
+		printf("%-12s set aside: %s\n", "", json_field_text(uploaded, "set_aside"));
 }
 
 static void print_registered(const json_t *registered)
 {
 	if (!json_is_true(json_object_get(registered, "confirmed")))
 		printf("%-12s no: the path center has confirmed this ledger up to %" PRId64 "\n", "registered",
-			   number_of(registered, "ledger_confirmed"));
-	else if (!text_of(registered, "at")[0])
+			   json_field_number(registered, "ledger_confirmed"));
+	else if (!json_field_text(registered, "at")[0])
 		printf("%-12s yes; when was not recorded\n", "registered");
 	else
-		printf("%-12s %s, in answer to report %" PRId64 "\n", "registered", text_of(registered, "at"),
-			   number_of(registered, "report_no"));
+		printf("%-12s %s, in answer to report %" PRId64 "\n", "registered", json_field_text(registered, "at"),
+			   json_field_number(registered, "report_no"));
 }
 
 static void print_cleaned(const json_t *cache)
 {
 	const json_t *receipt = json_object_get(cache, "receipt");
-	const char *etag = text_of(receipt, "etag");
+	const char *etag = json_field_text(receipt, "etag");
 
 	printf("%-12s %s", "cleaned",
-		   text_of(cache, "cleaned_at")[0] ? text_of(cache, "cleaned_at") : "yes; when was not recorded");
+		   json_field_text(cache, "cleaned_at")[0] ? json_field_text(cache, "cleaned_at")
+												   : "yes; when was not recorded");
 	if (!json_is_object(receipt))
 	{
 		printf("\n");
 		return;
 	}
-	if (strcmp(text_of(receipt, "rule"), "expired") == 0)
+	if (strcmp(json_field_text(receipt, "rule"), "expired") == 0)
 		printf(", by the rule \"expired\": %" PRId64 " s old, cleaning period %" PRId64 " s\n",
-			   number_of(receipt, "age_seconds"), number_of(receipt, "period_seconds"));
+			   json_field_number(receipt, "age_seconds"), json_field_number(receipt, "period_seconds"));
 	else
 		printf(", by the rule \"%s\": %" PRId64 " bytes were free, %" PRId64 " wanted; %" PRId64
 			   " s old, cleaning period %" PRId64 " s\n",
-			   text_of(receipt, "rule"), number_of(receipt, "free_bytes"), number_of(receipt, "min_free_bytes"),
-			   number_of(receipt, "age_seconds"), number_of(receipt, "period_seconds"));
+			   json_field_text(receipt, "rule"), json_field_number(receipt, "free_bytes"),
+			   json_field_number(receipt, "min_free_bytes"), json_field_number(receipt, "age_seconds"),
+			   json_field_number(receipt, "period_seconds"));
 	printf("%-12s image center asked %s: %s, %" PRId64 " bytes%s%s; its clock said %s\n", "",
-		   text_of(receipt, "asked_at"), text_of(receipt, "image_center"), number_of(receipt, "bytes"),
-		   etag[0] ? ", entity tag " : "", etag,
-		   text_of(receipt, "image_center_time")[0] ? text_of(receipt, "image_center_time") : "nothing");
+		   json_field_text(receipt, "asked_at"), json_field_text(receipt, "image_center"),
+		   json_field_number(receipt, "bytes"), etag[0] ? ", entity tag " : "", etag,
+		   json_field_text(receipt, "image_center_time")[0] ? json_field_text(receipt, "image_center_time")
+															: "nothing");
 }
 
 static void print_story(const json_t *story)
@@ -263,12 +247,13 @@ static void print_story(const json_t *story)
 	size_t i;
 	json_t *reason;
 
-	printf("%-12s %s (%s), seq %" PRId64 ", capture id %" PRId64 "\n", "ledger", text_of(story, "ledger"),
-		   json_is_true(json_object_get(story, "sealed")) ? "sealed" : "active", number_of(story, "seq"),
-		   number_of(story, "capture_id"));
-	printf("%-12s %s, %" PRId64 " bytes\n", "path", text_of(story, "path"), number_of(story, "bytes"));
-	printf("%-12s %s\n", "sha256", text_of(story, "sha256"));
-	printf("%-12s %s, captured %s\n", "taken in", text_of(story, "taken_at"), text_of(story, "captured_at"));
+	printf("%-12s %s (%s), seq %" PRId64 ", capture id %" PRId64 "\n", "ledger", json_field_text(story, "ledger"),
+		   json_is_true(json_object_get(story, "sealed")) ? "sealed" : "active", json_field_number(story, "seq"),
+		   json_field_number(story, "capture_id"));
+	printf("%-12s %s, %" PRId64 " bytes\n", "path", json_field_text(story, "path"), json_field_number(story, "bytes"));
+	printf("%-12s %s\n", "sha256", json_field_text(story, "sha256"));
+	printf("%-12s %s, captured %s\n", "taken in", json_field_text(story, "taken_at"),
+		   json_field_text(story, "captured_at"));
 	print_uploaded(json_object_get(story, "uploaded"));
 	print_registered(json_object_get(story, "registered"));
 	if (!json_is_true(json_object_get(cache, "held")))
@@ -280,8 +265,8 @@ static void print_story(const json_t *story)
 		   json_is_true(json_object_get(cache, "being_cleaned")) ? "; its deletion was begun and not ended" : "");
 	json_array_foreach (json_object_get(cache, "stays_because"), i, reason)
 		printf("%-12s %s\n", i == 0 ? "because" : "and", json_string_value(reason));
-	printf("%-12s %" PRId64 " bytes free, %" PRId64 " wanted\n", "disk", number_of(story, "free_bytes"),
-		   number_of(story, "min_free_bytes"));
+	printf("%-12s %" PRId64 " bytes free, %" PRId64 " wanted\n", "disk", json_field_number(story, "free_bytes"),
+		   json_field_number(story, "min_free_bytes"));
 }
 
 /* --- the command --- */

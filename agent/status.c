@@ -9,10 +9,10 @@
 #include <string.h>
 #include <sys/timex.h>
 
-#include "../common/capture_record.h"
 #include "cleaner_state.h"
 #include "clock.h"
 #include "health.h"
+#include "json_field.h"
 #include "status.h"
 #include "status_history.h"
 
@@ -45,14 +45,6 @@ int64_t status_safe_until(const StatusSpace *space)
 		room = 0;
 	hours = average > 0 ? room / (average * space->per_hour) : longest;
 	return hours >= longest ? 0 : space->now + (int64_t) (hours * (double) HOUR);
-}
-
-/* A time as RFC 3339 text, null for 0. */
-static json_t *json_time(int64_t at)
-{
-	char text[TMS_TIME_TEXT_SIZE];
-
-	return at && tms_time_format(at, text) ? json_string(text) : json_null();
 }
 
 const char *status_clock_state(void)
