@@ -91,7 +91,8 @@ my $safe = "SELECT coalesce(bool_and(accepted_seq = last_seq AND uploaded_seq = 
 sub take_upload_register
 {
 	my ($thread, $at) = @_;
-	$agent->start unless $agent->{pid};
+	# It may have been killed just after the last run had got through.
+	$agent->start if is_dead($agent);
 	# Quiet before it begins, so that the n-th call is the same in each run, or nearly so.
 	poll_until(sub { my $s = $agent->status; $s && $s->{upload}{backlog} == 0 && $s->{register}{backlog} == 0 }, 'quiet', 60) or die 'not quiet';
 	doom($agent, $thread, $at);
