@@ -221,13 +221,13 @@ static void run_sweep(Cleaner *cleaner)
 	cleaner->was_stuck = state == CLEANER_DISK_LOW_STUCK;
 }
 
-/* Drops entries from the ledger that are of no use to anybody any more. */
+/* Drops entries from the ledger that are of no use to anybody any more, by elapsed time as well. */
 static void trim_ledger(Cleaner *cleaner)
 {
-	int64_t dropped = 0;
+	Ledger *ledger = cleaner->context.ledger;
+	int64_t keep = cleaner->context.config->ledger_keep, dropped = 0;
 
-	if (ledger_trim(cleaner->context.ledger, clock_now() - cleaner->context.config->ledger_keep, &dropped) == TMS_OK &&
-		dropped > 0)
+	if (ledger_trim(ledger, clock_now() - keep, ledger_aged(ledger, keep), &dropped) == TMS_OK && dropped > 0)
 		log_event(LOG_LEVEL_INFO, "ledger_trimmed", "entries=%" PRId64, dropped);
 }
 
@@ -242,7 +242,8 @@ static void run_cleaner(void *argument)
 		int64_t now = clock_steady();
 
 		/* A failure is logged by the ledger; without a mark things are cleaned later. */
-		(void) !ledger_mark(cleaner->context.ledger, ledger_cleaning_period(cleaner->context.ledger));
+		(void) !ledger_mark(cleaner->context.ledger, ledger_cleaning_period(cleaner->context.ledger),
+							cleaner->context.config->ledger_keep);
 		if (now >= cleaner->backoff.retry_at)
 			run_sweep(cleaner);
 		if (now >= cleaner->trim_at && !worker_stopping(stop_fd))

@@ -211,9 +211,9 @@ extern void ledger_witness(Ledger *ledger, int64_t store_time);
 
 /*
  * Notes how far intake is and writes the count down, when it is time to: to be called every few seconds, by one thread.
- * period: the cleaning period, for which notes are made often enough.
+ * period: the cleaning period, for which notes are made often enough; keep: the longest time that ledger_aged is asked for.
  */
-extern TMS_CHECKED TmsStatus ledger_mark(Ledger *ledger, int64_t period);
+extern TMS_CHECKED TmsStatus ledger_mark(Ledger *ledger, int64_t period, int64_t keep);
 
 /* The id up to which all captures were demonstrably taken in that long ago; 0: none. */
 extern int64_t ledger_aged(Ledger *ledger, int64_t period);
@@ -257,9 +257,9 @@ extern TMS_CHECKED TmsStatus ledger_cleaned(Ledger *ledger, const LedgerCleaning
 
 /*
  * Drops entries that are a prefix of their ledger, cleaned, below confirmed (the entry at confirmed stays) and taken before
- * `before`. *dropped tells how many.
+ * `before`, and with an id of last_id at most. *dropped tells how many.
  */
-extern TMS_CHECKED TmsStatus ledger_trim(Ledger *ledger, int64_t before, int64_t *dropped);
+extern TMS_CHECKED TmsStatus ledger_trim(Ledger *ledger, int64_t before, int64_t last_id, int64_t *dropped);
 
 /* --- status --- */
 

@@ -272,6 +272,7 @@ TmsStatus ledger_next_report(Ledger *ledger, int64_t *report_no)
 typedef struct Trim
 {
 	int64_t before;
+	int64_t last_id;
 	int64_t dropped; /* in one piece */
 } Trim;
 
@@ -281,7 +282,8 @@ static TmsStatus trim_one(Ledger *ledger, int64_t no, Trim *trim)
 	LedgerDb *db = &ledger->write;
 	int64_t kept;
 	TmsStatus status = ledger_db_int(
-		db, ledger_db_bind(db, SQL_CAPTURE_TRIM_TO, "iii", no, trim->before, (int64_t) TRIM_PIECE), &kept);
+		db, ledger_db_bind(db, SQL_CAPTURE_TRIM_TO, "iiii", no, trim->before, (int64_t) TRIM_PIECE, trim->last_id),
+		&kept);
 
 	if (status == TMS_OK)
 		status = ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_TRIM, "ii", no, kept));
@@ -308,9 +310,9 @@ static TmsStatus run_trim(Ledger *ledger, LedgerJob *job)
 	return trimmed != TMS_OK ? trimmed : status == TMS_NOT_FOUND ? TMS_OK : status;
 }
 
-TmsStatus ledger_trim(Ledger *ledger, int64_t before, int64_t *dropped)
+TmsStatus ledger_trim(Ledger *ledger, int64_t before, int64_t last_id, int64_t *dropped)
 {
-	Trim trim = {.before = before};
+	Trim trim = {.before = before, .last_id = last_id};
 	TmsStatus status;
 
 	*dropped = 0;

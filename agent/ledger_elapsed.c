@@ -183,6 +183,7 @@ typedef struct Mark
 	int64_t off; /* time added for when the machine was off */
 	int64_t off_since; /* the elapsed time then */
 	int64_t period;
+	int64_t keep; /* how long marks are of use */
 } Mark;
 
 /* The shortest time between two marks. */
@@ -224,7 +225,7 @@ static TmsStatus add_mark(Ledger *ledger, const Mark *mark)
 		return status;
 	status = ledger_db_run(db, ledger_db_bind(db, SQL_MARK_PUT, "ii", now, last_id));
 	if (status == TMS_OK && mark->period > 0)
-		status = ledger_db_run(db, ledger_db_bind(db, SQL_MARK_DROP_BEFORE, "i", now - mark->period));
+		status = ledger_db_run(db, ledger_db_bind(db, SQL_MARK_DROP_BEFORE, "i", now - mark->keep));
 	return status;
 }
 
@@ -248,9 +249,9 @@ static TmsStatus run_mark(Ledger *ledger, LedgerJob *job)
 	return status;
 }
 
-TmsStatus ledger_mark(Ledger *ledger, int64_t period)
+TmsStatus ledger_mark(Ledger *ledger, int64_t period, int64_t keep)
 {
-	Mark mark = {.period = period};
+	Mark mark = {.period = period, .keep = keep > period ? keep : period};
 	int64_t now = clock_steady();
 	int64_t interval = mark_interval(period) < SAVE_INTERVAL ? mark_interval(period) : SAVE_INTERVAL;
 	LedgerWitness witness;

@@ -183,8 +183,8 @@ static const char *const ledger_sql[SQL_COUNT] = {
 								  " WHERE cleaning = 1 AND id > ?1 ORDER BY id LIMIT 1",
 	/* Of a number of a ledger's oldest entries: the first that has to stay, or the one behind them. */
 	[SQL_CAPTURE_TRIM_TO] =
-		"SELECT coalesce(min(CASE WHEN held = 1 OR aside IS NOT NULL OR seq >= confirmed OR taken_at >= ?2"
-		" THEN seq END), max(seq) + 1, 0) FROM (SELECT c.seq, c.held, c.aside, c.taken_at, l.confirmed"
+		"SELECT coalesce(min(CASE WHEN held = 1 OR aside IS NOT NULL OR seq >= confirmed OR taken_at >= ?2 OR id > ?4"
+		" THEN seq END), max(seq) + 1, 0) FROM (SELECT c.id, c.seq, c.held, c.aside, c.taken_at, l.confirmed"
 		" FROM capture c JOIN ledger l ON l.no = c.ledger WHERE l.no = ?1 ORDER BY c.seq LIMIT ?3)",
 	[SQL_CAPTURE_TRIM] = "DELETE FROM capture WHERE ledger = ?1 AND seq < ?2",
 	[SQL_CONFIRMATION_TRIM] = "DELETE FROM confirmation WHERE ledger = ?1 AND last_seq < ?2",

@@ -66,7 +66,7 @@ static void let_pass(Place *place, int64_t micros)
 
 	while (ledger_elapsed(place->ledger) < end)
 	{
-		assert_int_equal(ledger_mark(place->ledger, CLOCK_SECOND), TMS_OK);
+		assert_int_equal(ledger_mark(place->ledger, CLOCK_SECOND, 0), TMS_OK);
 		pause_ms(20);
 	}
 }
@@ -80,7 +80,7 @@ static void ages_by_elapsed_time(void **state)
 
 	assert_int_equal(ledger_aged(place->ledger, 0), 0);
 	entries = append_many(place, 2);
-	assert_int_equal(ledger_mark(place->ledger, CLOCK_SECOND), TMS_OK);
+	assert_int_equal(ledger_mark(place->ledger, CLOCK_SECOND, 0), TMS_OK);
 	assert_int_equal(ledger_aged(place->ledger, 0), entries[1].id);
 	assert_int_equal(ledger_aged(place->ledger, HOUR), 0);
 	let_pass(place, CLOCK_SECOND * 3 / 2);
@@ -115,7 +115,7 @@ static void counts_the_time_off_by_two_clocks(void **state)
 
 	ledger_witness(place->ledger, now - 10 * CLOCK_SECOND); /* a store's clock may be a little off */
 	entries = append_many(place, 2);
-	assert_int_equal(ledger_mark(place->ledger, CLOCK_SECOND), TMS_OK);
+	assert_int_equal(ledger_mark(place->ledger, CLOCK_SECOND, 0), TMS_OK);
 	close_place(place);
 	/* As if the machine had been off for two days: what the clocks said before is two days ago, in another boot. */
 	run_sql(place,

@@ -123,7 +123,7 @@ static void lost_ledger_is_made_again(void **state)
 	Place *place = *state;
 	LedgerEntry *entries = append_many(place, 70), entry;
 	TmsUuid old = active(place).ledger;
-	LedgerInfo info;
+	LedgerInfo info = {0};
 	LedgerCounts counts;
 
 	lose_ledger(place);
@@ -150,7 +150,7 @@ static void interrupted_indexing_goes_on(void **state)
 	Place *place = *state;
 	LedgerEntry *entries = append_many(place, 150);
 	TmsUuid old = active(place).ledger;
-	LedgerInfo info;
+	LedgerInfo info = {0};
 
 	lose_ledger(place);
 	for (int i = 0; i < 10; i++)
@@ -188,7 +188,7 @@ static void forks_survive_a_loss(void **state)
 	Place *place = *state;
 	LedgerEntry *entries = append_many(place, 6), later[2];
 	TmsUuid old = active(place).ledger, moved;
-	LedgerInfo info;
+	LedgerInfo info = {0};
 
 	assert_int_equal(ledger_fork(place->ledger, &old, 4), TMS_OK);
 	moved = active(place).ledger;
@@ -220,7 +220,7 @@ static void went_back_in_time(void **state)
 	Place *place = *state;
 	LedgerEntry *entries = append_many(place, 3), later[3], entry;
 	TmsUuid old = active(place).ledger;
-	LedgerInfo info;
+	LedgerInfo info = {0};
 
 	assert_int_equal(ledger_confirm(place->ledger, &old, 2), TMS_OK);
 	close_place(place);
@@ -258,7 +258,7 @@ static void damaged_file_is_replaced(void **state)
 	Place *place = *state;
 	LedgerEntry *entries = append_many(place, 40);
 	TmsUuid old = active(place).ledger;
-	LedgerInfo info;
+	LedgerInfo info = {0};
 
 	for (size_t i = 0; i < sizeof damages / sizeof *damages; i++)
 	{
@@ -280,7 +280,7 @@ static void damage_does_not_stop_intake(void **state)
 	Place *place = *state;
 	LedgerEntry *entries = append_many(place, 40), entry;
 	TmsUuid old = active(place).ledger;
-	LedgerInfo info;
+	LedgerInfo info = {0};
 
 	place->ledger->damaged = true;
 	assert_int_equal(append(place, "right after", &entry), TMS_OK);
@@ -300,7 +300,7 @@ static void damaged_capture_goes_to_quarantine(void **state)
 	Place *place = *state;
 	LedgerEntry *entries = append_many(place, 3);
 	TmsUuid old = active(place).ledger;
-	LedgerInfo info;
+	LedgerInfo info = {0};
 	char command[300];
 
 	snprintf(command, sizeof command, "printf x > cache/%s", entries[1].path);

@@ -250,9 +250,11 @@ static void cleans_what_is_safe_and_old(void **state)
 	assert_int_equal(counts.cached, 2);
 	assert_int_equal(counts.cached_bytes, entries[2].bytes + entries[3].bytes);
 	/* A prefix, cleaned, below confirmed, and old: entries 1 and 2, but none that is younger than `before`. */
-	assert_int_equal(ledger_trim(place->ledger, NOW, &dropped), TMS_OK);
+	assert_int_equal(ledger_trim(place->ledger, NOW + 1, entries[0].id - 1, &dropped), TMS_OK);
+	assert_int_equal(dropped, 0); /* not old enough by elapsed time */
+	assert_int_equal(ledger_trim(place->ledger, NOW, INT64_MAX, &dropped), TMS_OK);
 	assert_int_equal(dropped, 0);
-	assert_int_equal(ledger_trim(place->ledger, NOW + 1, &dropped), TMS_OK);
+	assert_int_equal(ledger_trim(place->ledger, NOW + 1, INT64_MAX, &dropped), TMS_OK);
 	assert_int_equal(dropped, 2);
 	assert_int_equal(active(place).oldest_seq, 3);
 	free(entries);
@@ -273,7 +275,7 @@ static void keeps_the_entry_at_confirmed(void **state)
 		assert_int_equal(cache_remove(place->cache, entries[i].path), TMS_OK);
 		assert_int_equal(cleaned(place, entries[i].id), TMS_OK);
 	}
-	assert_int_equal(ledger_trim(place->ledger, NOW + 1, &dropped), TMS_OK);
+	assert_int_equal(ledger_trim(place->ledger, NOW + 1, INT64_MAX, &dropped), TMS_OK);
 	assert_int_equal(dropped, 1);
 	assert_int_equal(active(place).oldest_seq, 2);
 	free(entries);
