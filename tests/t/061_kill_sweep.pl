@@ -47,7 +47,13 @@ sub is_dead
 {
 	my ($agent) = @_;
 	return 1 unless $agent->{pid};
-	return 0 if waitpid($agent->{pid}, POSIX::WNOHANG) == 0;
+	if (waitpid($agent->{pid}, POSIX::WNOHANG) == 0)
+	{
+		# Dead, but strace has not let go of it?
+		return 0 unless $agent->is_zombie;
+		$agent->strace_end;
+		waitpid($agent->{pid}, 0);
+	}
 	delete $agent->{pid};
 	return 1;
 }

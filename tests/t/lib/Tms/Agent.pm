@@ -151,13 +151,25 @@ sub strace
 	return;
 }
 
+# Was it killed, though nobody was told yet?
+sub is_zombie
+{
+	my ($self) = @_;
+	return $self->{pid} && (eval { read_file("/proc/$self->{pid}/stat") } // '') =~ /\) Z /;
+}
+
 # Detaches it again.
 sub strace_end
 {
 	my ($self) = @_;
 	my $pid = delete $self->{strace} or return;
-	kill 'TERM', $pid;
-	waitpid($pid, 0);
+	# On TERM it lets the agent go on. When the agent was killed, strace may wait for it for ever: it is killed as well.
+	kill $self->is_zombie ? 'KILL' : 'TERM', $pid;
+	if (!poll_until(sub { waitpid($pid, POSIX::WNOHANG) != 0 }, 'the end of strace', 10))
+	{
+		kill 'KILL', $pid;
+		waitpid($pid, 0);
+	}
 	unlink("$self->{dir}/strace");
 	return;
 }
