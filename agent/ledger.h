@@ -36,7 +36,7 @@ typedef struct LedgerEntry
 	bool held; /* the file is in the cache */
 	char path[TMS_STORAGE_PATH_SIZE];
 	uint8_t sha256[TMS_SHA256_SIZE];
-	char etag[LEDGER_ETAG_SIZE]; /* of the object when it was verified; "" when it has none */
+	char etag[LEDGER_ETAG_SIZE]; /* of the object when its digest was verified; "" when it has none */
 	Record record; /* record.captured_at is always set */
 } LedgerEntry;
 

@@ -235,7 +235,8 @@ static void upload_verified(Uploader *uploader, Upload *upload, const UploadResu
 	receipt->how = result->method == UPLOAD_GET ? LEDGER_VERIFIED_READ
 				   : result->digest_known       ? LEDGER_VERIFIED_TOLD
 												: LEDGER_VERIFIED_LENGTH;
-	snprintf(receipt->etag, sizeof receipt->etag, "%s", result->etag);
+	/* The tag stands for the digest, for the cleaner too: only where that was seen. */
+	snprintf(receipt->etag, sizeof receipt->etag, "%s", receipt->how == LEDGER_VERIFIED_LENGTH ? "" : result->etag);
 	uploader->verified[uploader->verified_count++] = upload;
 }
 
