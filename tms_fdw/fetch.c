@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include <curl/curl.h>
-#include <openssl/x509_vfy.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -26,6 +25,7 @@
 #include "tms_fdw/address.h"
 #include "tms_fdw/fetch.h"
 #include "tms_fdw/fetch_answer.h"
+#include "tms_fdw/fetch_failure.h"
 #include "tms_fdw/poller.h"
 
 #define MAX_IDLE_CONNECTIONS 64
@@ -177,103 +177,6 @@ static void finish_job(Job *job)
 	dlist_push_tail(&job->group->ended, &job->group_node);
 }
 
-/* "2 s", "250 ms" or "1.5 s", in static memory. */
-static const char *duration(int milliseconds)
-{
-	static char text[32];
-
-	if (milliseconds < 1000)
-		snprintf(text, sizeof(text), "%d ms", milliseconds);
-	else if (milliseconds % 1000 == 0)
-		snprintf(text, sizeof(text), "%d s", milliseconds / 1000);
-	else
-		snprintf(text, sizeof(text), "%.1f s", milliseconds / 1000.0);
-	return text;
-}
-
-/* Why a connection failed or broke, by its errno. */
-static const char *network_reason(long os_error, const char *otherwise)
-{
-	static const struct
-	{
-		int os_error;
-		const char *reason;
-	} reasons[] = {
-		{ECONNREFUSED, "connection refused"}, {ECONNRESET, "connection reset"},
-		{EHOSTUNREACH, "no route to host"},   {ENETUNREACH, "network unreachable"},
-		{ETIMEDOUT, "connection timed out"},  {EADDRNOTAVAIL, "no local port is free"},
-	};
-	int i;
-
-	for (i = 0; i < lengthof(reasons); i++)
-		if (reasons[i].os_error == os_error)
-			return reasons[i].reason;
-	return otherwise;
-}
-
-/* Why a certificate was not accepted. */
-static const char *certificate_reason(CURL *easy)
-{
-	long result = 0;
-
-	curl_easy_getinfo(easy, CURLINFO_SSL_VERIFYRESULT, &result);
-	switch (result)
-	{
-		case X509_V_OK:
-		case X509_V_ERR_UNSPECIFIED:
-			/* libcurl looks at the name, once the handshake has found the certificate good, before it notes that. */
-			return "certificate is for another host";
-		case X509_V_ERR_CERT_HAS_EXPIRED:
-			return "certificate has expired";
-		case X509_V_ERR_CERT_NOT_YET_VALID:
-			return "certificate is not valid yet";
-		default:
-			return "certificate not trusted";
-	}
-}
-
-/* libcurl gave up on a job: the outcome and its reason. */
-static void fail_by_curl(Job *job, CURLcode code)
-{
-	static const struct
-	{
-		CURLcode code;
-		TmsFetchOutcome outcome;
-		const char *reason; /* when errno tells no better one */
-	} reasons[] = {
-		{CURLE_URL_MALFORMAT, TMS_FETCH_REFUSED, "not a URL"},
-		{CURLE_UNSUPPORTED_PROTOCOL, TMS_FETCH_BROKEN, "not an HTTP answer"},
-		{CURLE_COULDNT_RESOLVE_HOST, TMS_FETCH_UNREACHABLE, "host name not found"},
-		{CURLE_COULDNT_CONNECT, TMS_FETCH_UNREACHABLE, "could not connect"},
-		{CURLE_SSL_CONNECT_ERROR, TMS_FETCH_UNREACHABLE, "TLS handshake failed"},
-		{CURLE_SSL_CACERT_BADFILE, TMS_FETCH_UNREACHABLE, "ca_file cannot be read"},
-		{CURLE_GOT_NOTHING, TMS_FETCH_BROKEN, "connection closed without an answer"},
-		{CURLE_WEIRD_SERVER_REPLY, TMS_FETCH_BROKEN, "not an HTTP answer"},
-		{CURLE_PARTIAL_FILE, TMS_FETCH_BROKEN, "the answer broke off"},
-		{CURLE_RECV_ERROR, TMS_FETCH_BROKEN, "connection broke"},
-		{CURLE_SEND_ERROR, TMS_FETCH_BROKEN, "connection broke"},
-		{CURLE_OUT_OF_MEMORY, TMS_FETCH_NO_MEMORY, "out of memory"},
-	};
-	TmsAnswer *answer = &job->answer;
-	long os_error = 0;
-	int i;
-
-	if (code == CURLE_OPERATION_TIMEDOUT)
-		tms_answer_fail(answer, TMS_FETCH_TIMED_OUT, "timed out after %s while connecting",
-						duration(job->connect_timeout));
-	else if (code == CURLE_COULDNT_CONNECT && job->no_socket != NULL)
-		tms_answer_fail(answer, TMS_FETCH_REFUSED, "%s", job->no_socket);
-	else if (job->fetch.status == 200 && job->fetch.bytes < Max(answer->expected_bytes, answer->announced_bytes))
-		tms_answer_fail_by_size(answer, job->fetch.bytes);
-	else if (code == CURLE_PEER_FAILED_VERIFICATION)
-		tms_answer_fail(answer, TMS_FETCH_UNREACHABLE, "%s", certificate_reason(job->easy));
-	curl_easy_getinfo(job->easy, CURLINFO_OS_ERRNO, &os_error);
-	for (i = 0; i < lengthof(reasons); i++)
-		if (reasons[i].code == code)
-			tms_answer_fail(answer, reasons[i].outcome, "%s", network_reason(os_error, reasons[i].reason));
-	tms_answer_fail(answer, TMS_FETCH_BROKEN, "%s", curl_easy_strerror(code));
-}
-
 /* --- callbacks of one transfer --- */
 
 static size_t on_header(char *line, size_t size, size_t count, void *arg)
@@ -411,8 +314,10 @@ static void finish_completed(void)
 		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private);
 		job = (Job *) private;
 		tms_answer_judge(&job->answer, code == CURLE_OK);
+		if (code == CURLE_COULDNT_CONNECT && job->no_socket != NULL)
+			tms_answer_fail(&job->answer, TMS_FETCH_REFUSED, "%s", job->no_socket);
 		if (job->fetch.outcome == TMS_FETCH_RUNNING)
-			fail_by_curl(job, code);
+			tms_fetch_fail(job->easy, code, &job->answer, job->connect_timeout);
 		finish_job(job);
 	}
 }
@@ -430,13 +335,13 @@ static void finish_overdue(void)
 			continue;
 		if (job->answer.header_bytes == 0)
 			tms_answer_fail(&job->answer, TMS_FETCH_TIMED_OUT, "timed out after %s before the first byte",
-							duration(Min(job->first_byte_timeout, job->timeout)));
+							tms_fetch_duration(Min(job->first_byte_timeout, job->timeout)));
 		else if (job->answer.expected_bytes >= 0)
 			tms_answer_fail(&job->answer, TMS_FETCH_TIMED_OUT,
 							"timed out after %s with " INT64_FORMAT " of " INT64_FORMAT " bytes",
-							duration(job->timeout), job->fetch.bytes, job->answer.expected_bytes);
+							tms_fetch_duration(job->timeout), job->fetch.bytes, job->answer.expected_bytes);
 		else
-			tms_answer_fail(&job->answer, TMS_FETCH_TIMED_OUT, "timed out after %s", duration(job->timeout));
+			tms_answer_fail(&job->answer, TMS_FETCH_TIMED_OUT, "timed out after %s", tms_fetch_duration(job->timeout));
 		finish_job(job);
 	}
 }

@@ -1,6 +1,6 @@
 /*
- * The fetch engine: many HTTP requests at once, cancellable. The only module of the server library that knows libcurl; it
- * knows neither devices nor breaker nor executor.
+ * The fetch engine: many HTTP requests at once, cancellable. The only module of the server library that knows libcurl, with
+ * fetch_failure.h, which tells why requests fail; it knows neither devices nor breaker nor executor.
  *
  * A group of requests belongs to one memory context. Resetting or deleting that context (normal end, error, subtransaction
  * abort) ends every request of the group. Requests of all groups of a backend run while any one of them is waited for;
