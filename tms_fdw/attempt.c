@@ -56,6 +56,10 @@ static TmsBreakerSign outcome_sign(const TmsAttempt *attempt)
 		return TMS_SIGN_NONE;
 	if (fetch->outcome == TMS_FETCH_RUNNING && fetch->status == 0)
 		return TMS_SIGN_SILENT;
+	/* Who looks for such objects must not be kept from the rest of them, nor keep others from the good ones. */
+	if (attempt->wanted != TMS_WANTED_BODY &&
+		(fetch->outcome == TMS_FETCH_WRONG_SIZE || fetch->outcome == TMS_FETCH_WRONG_DIGEST))
+		return TMS_SIGN_ALIVE;
 	if (fetch->outcome == TMS_FETCH_STATUS && (fetch->status >= 500 || fetch->status == 408 || fetch->status == 429))
 		return TMS_SIGN_DOWN;
 	return signs[fetch->outcome];
@@ -189,10 +193,10 @@ static void set_limits(TmsFetchRequest *request, const TmsServerOptions *options
 	request->timeout = options->timeout;
 }
 
-TmsAttemptStart tms_attempt_start(TmsAttemptGroup *group, TmsOrigin source, const TmsImageRequest *image, void *owner,
-								  TmsAttempt **started, const char **why)
+TmsAttemptStart tms_attempt_start(TmsAttemptGroup *group, TmsOrigin source, TmsFetchWanted wanted,
+								  const TmsImageRequest *image, void *owner, TmsAttempt **started, const char **why)
 {
-	TmsFetchRequest request = {0};
+	TmsFetchRequest request = {.wanted = wanted};
 	TmsAttemptStart result;
 	TmsAttempt *attempt;
 
@@ -202,6 +206,7 @@ TmsAttemptStart tms_attempt_start(TmsAttemptGroup *group, TmsOrigin source, cons
 	attempt->group = group;
 	attempt->owner = owner;
 	attempt->source = source;
+	attempt->wanted = wanted;
 	attempt->device_id = image->device_id;
 	tms_source_breaker(source, group->options, group->devices, image->device_id, &attempt->breaker);
 	result = admit(group, attempt, why);

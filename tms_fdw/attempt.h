@@ -30,6 +30,7 @@ typedef struct TmsAttempt
 	bool running;
 	void *owner; /* the caller's, as given at start */
 	TmsOrigin source;
+	TmsFetchWanted wanted;
 	int32 device_id;
 	TmsFetch *fetch;
 	TmsBreaker breaker;
@@ -54,8 +55,9 @@ extern TmsAttemptGroup *tms_attempt_group_create(MemoryContext context, const Tm
  * Starts an attempt if it may be made now: *started gets it, or *why, in the current context or static memory, the reason why
  * this source cannot be asked. The image has a path. End with tms_attempt_end.
  */
-extern TmsAttemptStart tms_attempt_start(TmsAttemptGroup *group, TmsOrigin source, const TmsImageRequest *image,
-										 void *owner, TmsAttempt **started, const char **why);
+extern TmsAttemptStart tms_attempt_start(TmsAttemptGroup *group, TmsOrigin source, TmsFetchWanted wanted,
+										 const TmsImageRequest *image, void *owner, TmsAttempt **started,
+										 const char **why);
 
 /* Waits until one of the group has ended, or until that moment; as tms_fetch_wait. */
 extern void tms_attempt_wait(TmsAttemptGroup *group, int64 until);

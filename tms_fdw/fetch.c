@@ -464,6 +464,7 @@ static bool set_options(Job *job, const TmsFetchRequest *request)
 			  set_trust(easy, request->ca_file);
 
 	return ok && curl_easy_setopt(easy, CURLOPT_URL, request->url) == CURLE_OK &&
+		   (request->wanted != TMS_WANTED_HEAD || curl_easy_setopt(easy, CURLOPT_NOBODY, 1L) == CURLE_OK) &&
 		   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) request->connect_timeout) == CURLE_OK &&
 		   curl_easy_setopt(easy, CURLOPT_PRIVATE, (char *) job) == CURLE_OK &&
 		   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&

@@ -14,10 +14,19 @@
 #include "common/sha256.h"
 #include "tms_ext/compat.h"
 
+/* What is wanted of an object. */
+typedef enum TmsFetchWanted
+{
+	TMS_WANTED_BODY,
+	TMS_WANTED_CHECK, /* the body is read and judged, and not kept */
+	TMS_WANTED_HEAD, /* a HEAD: whether it is there, and of which size */
+} TmsFetchWanted;
+
 /* What to ask for. Times in milliseconds, counted from tms_fetch_start; texts are only read during that call. */
 typedef struct TmsFetchRequest
 {
 	const char *url; /* http or https; never shown to anybody */
+	TmsFetchWanted wanted;
 	const char *username; /* Basic authentication, with password; or NULL */
 	const char *password;
 	const char *bearer_token; /* or NULL */
@@ -54,7 +63,8 @@ typedef struct TmsFetch
 {
 	void *owner; /* the caller's, as given at start */
 	TmsFetchOutcome outcome;
-	bytea *body; /* with TMS_FETCH_OK; in the group's context; the caller may take it and set this to NULL */
+	bytea *
+		body; /* with TMS_FETCH_OK, if it was wanted; in the group's context; the caller may take it and set this to NULL */
 	char reason[TMS_FETCH_REASON_SIZE]; /* of a failure, such as "HTTP 404"; has neither URL nor secret */
 	bool stalled; /* for a second or more nobody drove the engine: a peer may have given up for that alone */
 	int status; /* of the answer; 0: none */

@@ -20,6 +20,7 @@ bool tms_answer_begin(TmsAnswer *answer, TmsFetch *fetch, MemoryContext context,
 	memset(answer, 0, sizeof(*answer));
 	answer->fetch = fetch;
 	answer->context = context;
+	answer->wanted = request->wanted;
 	answer->expected_bytes = request->expected_bytes;
 	answer->max_bytes = Min(request->max_bytes, (int64) (MaxAllocSize - VARHDRSZ));
 	answer->announced_bytes = -1;
@@ -117,19 +118,13 @@ bool tms_answer_header(TmsAnswer *answer, int status, const char *line, size_t l
 	return true;
 }
 
-/* Makes room for len more bytes of body; false after noting why there is none. */
-static bool reserve_body(TmsAnswer *answer, size_t len)
+/* Makes room for a body of so many bytes, which are allowed; false after noting why there is none. */
+static bool reserve_body(TmsAnswer *answer, int64 needed)
 {
 	TmsFetch *fetch = answer->fetch;
-	int64 needed = fetch->bytes + (int64) len;
 	int64 capacity = answer->expected_bytes >= 0 ? allowed_bytes(answer) : answer->announced_bytes;
 	bytea *body;
 
-	if (needed > allowed_bytes(answer))
-	{
-		tms_answer_fail_by_size(answer, needed);
-		return false;
-	}
 	if (fetch->body != NULL && needed <= answer->capacity)
 		return true;
 	if (capacity < needed)
@@ -147,6 +142,24 @@ static bool reserve_body(TmsAnswer *answer, size_t len)
 	}
 	fetch->body = body;
 	answer->capacity = capacity;
+	return true;
+}
+
+/* Keeps len more bytes of body, if it is wanted; false after noting why not. */
+static bool keep_body(TmsAnswer *answer, const char *data, size_t len)
+{
+	int64 needed = answer->fetch->bytes + (int64) len;
+
+	if (needed > allowed_bytes(answer))
+	{
+		tms_answer_fail_by_size(answer, needed);
+		return false;
+	}
+	if (answer->wanted != TMS_WANTED_BODY)
+		return true;
+	if (!reserve_body(answer, needed))
+		return false;
+	memcpy(VARDATA(answer->fetch->body) + answer->fetch->bytes, data, len);
 	return true;
 }
 
@@ -201,19 +214,49 @@ bool tms_answer_body(TmsAnswer *answer, const char *data, size_t len)
 		if (answer->announced_bytes > allowed_bytes(answer))
 			tms_answer_fail_by_size(answer, answer->announced_bytes);
 	}
-	if (fetch->outcome != TMS_FETCH_RUNNING || !reserve_body(answer, len))
+	if (fetch->outcome != TMS_FETCH_RUNNING || !keep_body(answer, data, len))
 		return false;
-	memcpy(VARDATA(fetch->body) + fetch->bytes, data, len);
 	fetch->bytes += len;
 	if (!tms_sha256_update(answer->digest, data, len))
 		tms_answer_fail(answer, TMS_FETCH_NO_MEMORY, "SHA-256 could not be computed");
 	return fetch->outcome == TMS_FETCH_RUNNING;
 }
 
-void tms_answer_judge(TmsAnswer *answer, bool complete)
+/* An answer to HEAD, which has no body: the announced size is all it tells. */
+static void judge_head(TmsAnswer *answer)
+{
+	if (answer->expected_bytes >= 0 && answer->announced_bytes >= 0 &&
+		answer->announced_bytes != answer->expected_bytes)
+		tms_answer_fail_by_size(answer, answer->announced_bytes);
+	else
+		answer->fetch->outcome = TMS_FETCH_OK;
+}
+
+/* A complete body. */
+static void judge_body(TmsAnswer *answer)
 {
 	TmsFetch *fetch = answer->fetch;
 	uint8 sha256[TMS_SHA256_SIZE];
+
+	if (answer->expected_bytes >= 0 && fetch->bytes != answer->expected_bytes)
+		tms_answer_fail_by_size(answer, fetch->bytes);
+	else if (!tms_sha256_final(answer->digest, sha256))
+		tms_answer_fail(answer, TMS_FETCH_NO_MEMORY, "SHA-256 could not be computed");
+	else if (answer->expects_sha256 && memcmp(sha256, answer->expected_sha256, TMS_SHA256_SIZE) != 0)
+		tms_answer_fail(answer, TMS_FETCH_WRONG_DIGEST,
+						answer->html ? "HTML page instead of an image" : "wrong digest");
+	else if (answer->wanted != TMS_WANTED_BODY)
+		fetch->outcome = TMS_FETCH_OK;
+	else if (reserve_body(answer, fetch->bytes))
+	{
+		SET_VARSIZE(fetch->body, VARHDRSZ + fetch->bytes);
+		fetch->outcome = TMS_FETCH_OK;
+	}
+}
+
+void tms_answer_judge(TmsAnswer *answer, bool complete)
+{
+	TmsFetch *fetch = answer->fetch;
 
 	if (fetch->status > 200 && answer->s3_region[0] != '\0')
 		fail_by_s3(answer);
@@ -223,18 +266,10 @@ void tms_answer_judge(TmsAnswer *answer, bool complete)
 		tms_answer_fail(answer, TMS_FETCH_STATUS, "HTTP %d", fetch->status);
 	if (fetch->outcome != TMS_FETCH_RUNNING || !complete)
 		return;
-	if (answer->expected_bytes >= 0 && fetch->bytes != answer->expected_bytes)
-		tms_answer_fail_by_size(answer, fetch->bytes);
-	else if (!tms_sha256_final(answer->digest, sha256))
-		tms_answer_fail(answer, TMS_FETCH_NO_MEMORY, "SHA-256 could not be computed");
-	else if (answer->expects_sha256 && memcmp(sha256, answer->expected_sha256, TMS_SHA256_SIZE) != 0)
-		tms_answer_fail(answer, TMS_FETCH_WRONG_DIGEST,
-						answer->html ? "HTML page instead of an image" : "wrong digest");
-	else if (reserve_body(answer, 0))
-	{
-		SET_VARSIZE(fetch->body, VARHDRSZ + fetch->bytes);
-		fetch->outcome = TMS_FETCH_OK;
-	}
+	if (answer->wanted == TMS_WANTED_HEAD)
+		judge_head(answer);
+	else
+		judge_body(answer);
 }
 
 void tms_answer_end(TmsAnswer *answer)

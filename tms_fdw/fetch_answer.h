@@ -16,6 +16,7 @@ typedef struct TmsAnswer
 	TmsFetch *fetch; /* where outcome, reason, body, status and bytes go */
 	MemoryContext context; /* of the body */
 	TmsSha256 *digest;
+	TmsFetchWanted wanted;
 	bool expects_sha256;
 	uint8 expected_sha256[TMS_SHA256_SIZE];
 	int64 expected_bytes; /* -1: any size */

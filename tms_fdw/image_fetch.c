@@ -253,7 +253,7 @@ static bool try_to_send(TmsImageSet *set, Image *image)
 		TmsAttempt *attempt;
 		const char *why;
 
-		switch (tms_attempt_start(set->attempts, source, &image->request, image, &attempt, &why))
+		switch (tms_attempt_start(set->attempts, source, TMS_WANTED_BODY, &image->request, image, &attempt, &why))
 		{
 			case TMS_ATTEMPT_STARTED:
 				note_sent(set, image, attempt);
@@ -347,8 +347,8 @@ static void hedge(TmsImageSet *set, Image *image)
 		image->hedged = true;
 		return;
 	}
-	switch (
-		tms_attempt_start(set->attempts, image->sources[image->next_source], &image->request, image, &attempt, &why))
+	switch (tms_attempt_start(set->attempts, image->sources[image->next_source], TMS_WANTED_BODY, &image->request,
+							  image, &attempt, &why))
 	{
 		case TMS_ATTEMPT_STARTED:
 			note_sent(set, image, attempt);

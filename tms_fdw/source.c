@@ -44,10 +44,10 @@ static const char *object_key(const TmsDevice *device, const char *path, char ke
 /* --- S3 stores --- */
 
 /* What is asked of an S3 store; without a key of the user's, requests are not signed. */
-static TmsS3Request object_request(const TmsServerOptions *options, const char *key)
+static TmsS3Request object_request(const TmsServerOptions *options, const char *key, const char *method)
 {
 	return (TmsS3Request){
-		.method = "GET",
+		.method = method,
 		.base_url = options->url,
 		.key = key,
 		.payload = TMS_S3_NO_PAYLOAD,
@@ -86,7 +86,7 @@ static bool add_header(void *arg, const char *line)
 static const char *sign_request(const TmsServerOptions *options, const char *key, TmsFetchRequest *request)
 {
 	TmsSigv4Credentials credentials = credentials_of(options);
-	TmsS3Request object = object_request(options, key);
+	TmsS3Request object = object_request(options, key, request->wanted == TMS_WANTED_HEAD ? "HEAD" : "GET");
 	Headers headers = {palloc0(S3_HEADERS_MAX * sizeof(char *)), 0};
 	char url[TMS_S3_URL_SIZE];
 
@@ -101,7 +101,7 @@ static const char *sign_request(const TmsServerOptions *options, const char *key
 static char *presigned_url(const TmsServerOptions *options, const char *key, int64 expires, const char **why)
 {
 	TmsSigv4Credentials credentials = credentials_of(options);
-	TmsS3Request object = object_request(options, key);
+	TmsS3Request object = object_request(options, key, "GET");
 	char url[TMS_S3_URL_SIZE];
 
 	if (tms_s3_presign(&credentials, &object, Min(expires - object.time, TMS_SIGV4_EXPIRES_MAX), url))

@@ -21,7 +21,7 @@ extern int tms_source_order(const TmsServerOptions *options, TmsDeviceCache *dev
 							TmsOrigin sources[TMS_ORIGIN_COUNT]);
 
 /*
- * Fills in where and how to ask one source for an image: URL, credentials, whether its host may be a loopback address. Texts
+ * Fills in where and how to ask one source for what is wanted (a field that is set already) of an image: URL, credentials, whether its host may be a loopback address. Texts
  * are palloc'd or the options'. Returns NULL, or why that source cannot be asked, in static memory. path is not NULL.
  */
 extern const char *tms_source_request(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices,
