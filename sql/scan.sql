@@ -132,6 +132,32 @@ CREATE FUNCTION scan.plate_in_plpgsql(nr bigint) RETURNS text LANGUAGE plpgsql S
 	$$BEGIN RETURN (SELECT plate FROM scan.c WHERE capture_id = nr); END$$;
 SELECT count(*), min(scan.plate_in_plpgsql(capture_id)) FROM scan.captures WHERE capture_id < 20;
 
+-- a cursor has the rights and sees the rows of who opened it, whoever fetches from it
+CREATE ROLE scan_clerk;
+CREATE POLICY few ON scan.captures FOR SELECT TO scan_clerk USING (capture_id <= 2);
+ALTER TABLE scan.captures ENABLE ROW LEVEL SECURITY;
+GRANT USAGE ON SCHEMA scan TO scan_clerk;
+CREATE FUNCTION scan.open_plates(refcursor) RETURNS refcursor LANGUAGE plpgsql SECURITY DEFINER AS
+	$$BEGIN OPEN $1 FOR SELECT c.capture_id, c.plate, c.image_source FROM scan.c ORDER BY capture_id; RETURN $1; END$$;
+BEGIN;
+SET LOCAL ROLE scan_clerk;
+SELECT scan.open_plates('plates');
+FETCH 1 FROM plates;
+MOVE 10 FROM plates;
+FETCH 1 FROM plates;
+SELECT capture_id FROM scan.c;
+ROLLBACK;
+GRANT SELECT ON scan.captures, scan.c TO scan_clerk;
+BEGIN;
+SET LOCAL ROLE scan_clerk;
+DECLARE plates CURSOR FOR SELECT capture_id FROM scan.c;
+RESET ROLE;
+FETCH ALL FROM plates;
+ROLLBACK;
+ALTER TABLE scan.captures DISABLE ROW LEVEL SECURITY;
+DROP OWNED BY scan_clerk;
+DROP ROLE scan_clerk;
+
 -- the outer query's snapshot: changes made by a function under way are not seen by the scan, those made before are
 CREATE FUNCTION scan.add(nr bigint) RETURNS bigint LANGUAGE plpgsql AS
 	$$BEGIN INSERT INTO scan.captures (capture_id, plate) VALUES (nr + 5000, 'added'); RETURN nr; END$$;
@@ -150,6 +176,11 @@ EXPLAIN (VERBOSE, COSTS OFF) UPDATE scan.note n SET plate = c.plate FROM scan.c 
 UPDATE scan.note n SET plate = c.plate FROM scan.c WHERE c.capture_id = n.capture_id;
 DELETE FROM scan.note n USING scan.c WHERE c.capture_id = n.capture_id AND c.plate = 'P3' RETURNING n.*, c.plate, c.image_error;
 UPDATE scan.note n SET plate = 'whole' FROM scan.c WHERE c.capture_id = n.capture_id AND c.capture_id = 1 RETURNING c;
+-- whole rows that only LATERAL items use: with all columns
+UPDATE scan.note n SET plate = 'lateral' FROM scan.c, LATERAL row_to_json(c) j WHERE c.capture_id = n.capture_id AND c.capture_id = 2 RETURNING j;
+SELECT s.* FROM scan.note n JOIN scan.c USING (capture_id), LATERAL (SELECT c::text OFFSET 0) s WHERE capture_id = 2 FOR UPDATE OF n;
+SELECT s.* FROM scan.note n JOIN scan.c USING (capture_id), LATERAL (SELECT v FROM (VALUES (1)) t (x), LATERAL (SELECT c::text OFFSET 0) v OFFSET 0) s WHERE capture_id = 2 FOR UPDATE OF n;
+EXPLAIN (COSTS OFF) SELECT s.* FROM scan.note n JOIN scan.c USING (capture_id), LATERAL (SELECT c.plate OFFSET 0) s WHERE capture_id = 2 FOR UPDATE OF n;
 SELECT n.capture_id, c.plate FROM scan.note n JOIN scan.c USING (capture_id) ORDER BY 1 FOR UPDATE OF n;
 SELECT c.capture_id FROM scan.c WHERE capture_id < 3 FOR UPDATE;
 SELECT * FROM scan.note ORDER BY 1;

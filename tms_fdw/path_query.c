@@ -109,7 +109,6 @@ static Query *parse_as(const char *sql, Oid check_as_user)
 	query = transformTopLevelStmt(pstate, raw);
 	SetUserIdAndSecContext(save_userid, save_security);
 	free_parsestate(pstate);
-	tms_query_check_as_user(query, check_as_user);
 	return query;
 }
 
@@ -222,11 +221,12 @@ static bool reads_tms_table(Node *node, void *context)
 	return expression_tree_walker(node, reads_tms_table, context);
 }
 
-PlannedStmt *tms_path_query_plan(const Query *query, ParamListInfo params, bool fast_start)
+PlannedStmt *tms_path_query_plan(const Query *query, Oid check_as_user, ParamListInfo params, bool fast_start)
 {
 	Query *copy = (Query *) copyObjectImpl(query);
 	List *rewritten;
 
+	tms_query_check_as_user(copy, check_as_user);
 	AcquireRewriteLocks(copy, true, false);
 	rewritten = QueryRewrite(copy);
 	if (list_length(rewritten) != 1)

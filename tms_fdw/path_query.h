@@ -53,11 +53,12 @@ typedef struct TmsPathQuery
 extern TmsPathQuery *tms_path_query_build(const TmsPathQuerySpec *spec);
 
 /*
- * Plans a copy of the query for execution or estimation; no I/O beyond catalogs. Parameters marked constant are taken as
+ * Plans a copy of the query for execution or estimation; no I/O beyond catalogs. The rights and policies are those of
+ * check_as_user, whoever runs the plan; of the user who runs it if that is InvalidOid. Parameters marked constant are taken as
  * such. With fast_start a plan is preferred that gives its first rows soon. An error when the query reads a foreign table of
  * tms_fdw itself.
  */
-extern PlannedStmt *tms_path_query_plan(const Query *query, ParamListInfo params, bool fast_start);
+extern PlannedStmt *tms_path_query_plan(const Query *query, Oid check_as_user, ParamListInfo params, bool fast_start);
 
 /* The query as SQL, palloc'd; names are qualified, parameters are $1, $2 ... */
 extern char *tms_path_query_text(const Query *query);

@@ -19,6 +19,7 @@
 typedef struct WholeRowContext
 {
 	Index relid;
+	Index levels_up; /* from the query looked at now, which may be a LATERAL one, to that of the table */
 	char mark_name[32]; /* of the target entry to pass over */
 } WholeRowContext;
 
@@ -28,7 +29,16 @@ static bool has_whole_row(Node *node, WholeRowContext *context)
 		return false;
 	if (IsA(node, Var))
 		return ((Var *) node)->varno == context->relid && ((Var *) node)->varattno == 0 &&
-			   ((Var *) node)->varlevelsup == 0;
+			   ((Var *) node)->varlevelsup == context->levels_up;
+	if (IsA(node, Query))
+	{
+		bool found;
+
+		context->levels_up++;
+		found = query_tree_walker((Query *) node, has_whole_row, (void *) context, QTW_IGNORE_JOINALIASES);
+		context->levels_up--;
+		return found;
+	}
 	if (IsA(node, TargetEntry))
 	{
 		TargetEntry *entry = (TargetEntry *) node;
@@ -55,7 +65,7 @@ static bool whole_row_used(PlannerInfo *root, RelOptInfo *rel)
 	if (mark == NULL || planner_rt_fetch(context.relid, root)->rtekind != RTE_RELATION)
 		return true;
 	snprintf(context.mark_name, sizeof(context.mark_name), "wholerow%u", mark->rowmarkId);
-	return query_tree_walker(root->parse, has_whole_row, (void *) &context, QTW_IGNORE_RANGE_TABLE);
+	return query_tree_walker(root->parse, has_whole_row, (void *) &context, QTW_IGNORE_JOINALIASES);
 }
 
 /* Adds the attributes an expression uses; true when it uses a whole row. */

@@ -71,7 +71,7 @@ TmsEstimate tms_variant_estimate(PlannerInfo *root, RelOptInfo *rel, const TmsRe
 								 const TmsScanVariant *variant)
 {
 	TmsPathQuery *path_query = tms_variant_query(root, rel, plan, plan->attrs, variant);
-	PlannedStmt *statement = tms_path_query_plan(path_query->query, NULL, variant->fast_start);
+	PlannedStmt *statement = tms_path_query_plan(path_query->query, plan->check_as_user, NULL, variant->fast_start);
 	Plan *path_plan = statement->planTree;
 	Selectivity selectivity = clauselist_selectivity(root, variant->local, rel->relid, JOIN_INNER, NULL);
 	Cost run_cost = TMS_RUN_COST + RUN_RELATION_COST * list_length(statement->relationOids);

@@ -43,6 +43,8 @@ typedef struct Row
 
 typedef struct TmsScan
 {
+	Oid userid; /* whose rights count: of who began the scan, whoever fetches from the cursor */
+
 	/* from the plan */
 	Query *query;
 	bool fast_start; /* of the path query */
@@ -163,16 +165,15 @@ static void plan_path_query(TmsScan *scan, ForeignScanState *node)
 	MemoryContext old = MemoryContextSwitchTo(node->ss.ps.state->es_query_cxt);
 
 	evaluate_params(scan, true);
-	scan->plan = tms_path_query_plan(scan->query, scan->params, scan->fast_start);
+	scan->plan = tms_path_query_plan(scan->query, scan->userid, scan->params, scan->fast_start);
 	MemoryContextSwitchTo(old);
 }
 
 static void read_options(TmsScan *scan, ForeignScanState *node)
 {
-	Oid userid = tms_scan_check_as_user((ForeignScan *) node->ss.ps.plan, node->ss.ps.state);
 	Oid serverid = GetForeignServerIdByRelId(RelationGetRelid(node->ss.ss_currentRelation));
 
-	scan->options = tms_server_options(serverid, OidIsValid(userid) ? userid : GetUserId());
+	scan->options = tms_server_options(serverid, scan->userid);
 	scan->kept_limit = scan->options->prefetch_memory / 2;
 }
 
@@ -186,6 +187,9 @@ void tms_scan_begin(ForeignScanState *node, int eflags)
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
 
+	scan->userid = tms_scan_check_as_user((ForeignScan *) node->ss.ps.plan, estate);
+	if (!OidIsValid(scan->userid))
+		scan->userid = GetUserId();
 	scan->param_context = AllocSetContextCreate(estate->es_query_cxt, "tms parameters", ALLOCSET_SMALL_SIZES);
 	scan->row_context = AllocSetContextCreate(estate->es_query_cxt, "tms rows", ALLOCSET_DEFAULT_SIZES);
 	scan->image_context = AllocSetContextCreate(estate->es_query_cxt, "tms images of a scan", ALLOCSET_SMALL_SIZES);
