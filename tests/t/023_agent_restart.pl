@@ -103,14 +103,17 @@ wait_for_port($agent->{intake_port});
 is(($agent->post(jpeg('capture 11')))[1]{seq}, 11, 'and the old configuration goes on');
 is(http('GET', $agent->signed_url($path))->{content}, $taken{$path}, 'on the old port');
 
-# --- and one whose TLS key is none, on the port that is in use already ---
+# --- a TLS key that is none is no reason to take no photographs ---
 write_file("$agent->{dir}/no_key.pem", "no key\n");
 write_file($agent->{config}, $good . "[cache]\ntls_cert = $agent->{dir}/no_key.pem\ntls_key = $agent->{dir}/no_key.pem\n");
 kill 'HUP', $agent->{pid};
-ok(poll_until(sub { logged(qr/services do not start with the new configuration" kept=old/) == 2 }, 'a fallback'),
-	'HUP with a TLS key that is none');
-wait_for_port($agent->{intake_port});
-is(http('GET', $agent->signed_url($path))->{content}, $taken{$path}, 'and the old configuration has its port again');
+ok(poll_until(sub { logged(qr/event=reloaded /) == 2 }, 'the reload'), 'HUP with a TLS key that is none');
+is(($agent->post(jpeg('capture 12')))[1]{seq}, 12, 'intake goes on');
+like($agent->status->{parts}{cache_server}{error}, qr/tls_cert and tls_key will not do/, 'the status says what is wrong');
+write_file($agent->{config}, $good);
+kill 'HUP', $agent->{pid};
+ok(poll_until(sub { logged(qr/event=reloaded /) == 3 }, 'the reload'), 'and HUP without it');
+is(http('GET', $agent->signed_url($path))->{content}, $taken{$path}, 'gives the photographs out again');
 
 # --- what belongs to the ledger cannot change ---
 (my $other = $good) =~ s/device = restart-1/device = restart-2/;
