@@ -32,6 +32,10 @@
 #define STALL                INT64CONST(1000000) /* microseconds */
 #define NEVER                INT64CONST(-1)
 
+/* Seconds until a file of certificates that was replaced is read again. */
+#define CA_FILE_BELIEVED     10L
+#define SYSTEM_FILE_BELIEVED 300L
+
 struct TmsFetchGroup
 {
 	MemoryContext context;
@@ -384,9 +388,11 @@ static bool set_fixed_options(CURL *easy)
 		{CURLOPT_HTTPAUTH, CURLAUTH_BASIC},
 		{CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2},
 		{CURLOPT_BUFFERSIZE, 128 * 1024},
+#if LIBCURL_VERSION_NUM >= 0x075000
+		{CURLOPT_MAXLIFETIME_CONN, 300}, /* a name's other address, a certificate trusted no more: noticed then */
+#endif
 #if LIBCURL_VERSION_NUM >= 0x075700
 		{CURLOPT_QUICK_EXIT, 1}, /* a cancel does not wait for a name server */
-		{CURLOPT_CA_CACHE_TIMEOUT, 300}, /* seconds until a file of certificates that was changed is read again */
 #endif
 #if LIBCURL_VERSION_NUM < 0x075500
 		{CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS},
@@ -441,7 +447,8 @@ static bool set_credentials(Job *job, const TmsFetchRequest *request)
 
 /*
  * Trusts one file of certificates: the given one, or that of the system. libcurl keeps what it has read of one file; with a
- * folder beside it, it reads all again for every connection, a tenth of a second in which no cancel is seen.
+ * folder beside it, it reads all again for every connection, a tenth of a second in which no cancel is seen. A file of one's own is
+ * small, and read again soon after it was replaced.
  */
 static bool set_trust(CURL *easy, const char *ca_file)
 {
@@ -452,6 +459,11 @@ static bool set_trust(CURL *easy, const char *ca_file)
 	bool has_system_file = false;
 #endif
 
+#if LIBCURL_VERSION_NUM >= 0x075700
+	if (curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, ca_file != NULL ? CA_FILE_BELIEVED : SYSTEM_FILE_BELIEVED) !=
+		CURLE_OK)
+		return false;
+#endif
 	if (ca_file != NULL && curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file) != CURLE_OK)
 		return false;
 	return (ca_file == NULL && !has_system_file) || curl_easy_setopt(easy, CURLOPT_CAPATH, NULL) == CURLE_OK;

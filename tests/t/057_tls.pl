@@ -6,44 +6,23 @@ use IO::Socket::INET;
 use IPC::Run;
 use Test::More;
 use Tms::Agent;
+use Tms::Authority;
 use Tms::Cluster;
 use Tms::FrontEnd;
 use Tms::Store;
 use Tms::Util;
 
 my $folder = PostgreSQL::Test::Utils::tempdir();
-sub openssl { IPC::Run::run([ 'openssl', @_ ], '>', '/dev/null', '2>', "$folder/openssl.log") or die read_file("$folder/openssl.log"); return; }
-
-# authority('name'): a certificate authority, $folder/name.pem and .key.
-sub authority
-{
-	my ($name) = @_;
-	openssl(qw(req -x509 -newkey rsa:2048 -nodes -days 2 -subj), "/CN=authority $name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.pem");
-	return "$folder/$name.pem";
-}
-
-# certificate('name', 'authority', 'IP:127.0.0.1', @options of openssl x509): {cert, key}.
-sub certificate
-{
-	my ($name, $authority, $alternative, @options) = @_;
-	@options = qw(-days 2) unless @options;
-	openssl(qw(req -newkey rsa:2048 -nodes -subj), "/CN=$name", '-keyout', "$folder/$name.key", '-out', "$folder/$name.csr");
-	write_file("$folder/$name.ext", "subjectAltName=$alternative\n");
-	openssl(qw(x509 -req -in), "$folder/$name.csr", '-CA', "$folder/$authority.pem", '-CAkey', "$folder/$authority.key", '-CAcreateserial',
-		'-extfile', "$folder/$name.ext", '-out', "$folder/$name.pem", @options);
-	return { cert => "$folder/$name.pem", key => "$folder/$name.key" };
-}
-my $ours = authority('ours');
-my $foreign = authority('foreign');
+my $authority = Tms::Authority->new('ours');
+my $foreign_authority = Tms::Authority->new('foreign');
+my ($ours, $foreign) = ($authority->{pem}, $foreign_authority->{pem});
 my %certificate = (
-	good => certificate('good', 'ours', 'IP:127.0.0.1'),
-	expired => certificate('expired', 'ours', 'IP:127.0.0.1', qw(-days -1)),
-	elsewhere => certificate('elsewhere', 'ours', 'DNS:store.example'),
-	foreign => certificate('foreign-store', 'foreign', 'IP:127.0.0.1'),
+	good => $authority->certificate('good', 'IP:127.0.0.1'),
+	expired => $authority->certificate('expired', 'IP:127.0.0.1', qw(-days -1)),
+	elsewhere => $authority->certificate('elsewhere', 'DNS:store.example'),
+	foreign => $foreign_authority->certificate('foreign-store', 'IP:127.0.0.1'),
+	self => Tms::Authority->self_signed('self'),
 );
-openssl(qw(req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=self -addext subjectAltName=IP:127.0.0.1), '-keyout', "$folder/self.key", '-out', "$folder/self.pem");
-$certificate{self} = { cert => "$folder/self.pem", key => "$folder/self.key" };
-chmod 0644, glob("$folder/*.pem");
 
 my $pc = Tms::Cluster->start_new('tls', preload => 1);
 my $gate = Tms::FrontEnd->new($pc, 'gate');
@@ -65,12 +44,12 @@ is(fetched(), 'front_end|image_center: certificate not trusted|t', 'a private au
 is(fetched("ADD ca_file '$ours'"), 'image_center|-|t', 'it is with ca_file');
 is(fetched("SET ca_file '$foreign'"), 'front_end|image_center: certificate not trusted|t', 'but not with another authority');
 is(fetched("SET ca_file '$folder/nothing.pem'"), 'front_end|image_center: ca_file cannot be read|t', 'a file that is not there');
-is(fetched("SET ca_file '$folder/good.key'"), 'front_end|image_center: ca_file cannot be read|t', 'or holds no certificate');
+is(fetched("SET ca_file '$certificate{good}{key}'"), 'front_end|image_center: ca_file cannot be read|t', 'or holds no certificate');
 is(fetched("SET ca_file '$ours', SET url '@{[ $store{expired}->url ]}'"), 'front_end|image_center: certificate has expired|t', 'an expired certificate');
 is(fetched("SET url '@{[ $store{elsewhere}->url ]}'"), 'front_end|image_center: certificate is for another host|t', 'a certificate for another host');
 is(fetched("SET url '@{[ $store{foreign}->url ]}'"), 'front_end|image_center: certificate not trusted|t', 'one of an authority that is not trusted');
 is(fetched("SET ca_file '$foreign'"), 'image_center|-|t', 'which may be trusted instead');
-is(fetched("SET url '@{[ $store{self}->url ]}', SET ca_file '$folder/self.pem'"), 'image_center|-|t', 'a self-signed one, trusted by name');
+is(fetched("SET url '@{[ $store{self}->url ]}', SET ca_file '$certificate{self}{cert}'"), 'image_center|-|t', 'a self-signed one, trusted by name');
 is(fetched("SET ca_file '$ours'"), 'front_end|image_center: certificate not trusted|t', 'and not otherwise');
 
 # The wrong protocol on either side.

@@ -8,6 +8,7 @@ use IPC::Run ();
 use Test::More;
 use Time::HiRes ();
 use Tms::Agent;
+use Tms::Authority;
 use Tms::Cluster;
 use Tms::Store;
 use Tms::Stub;
@@ -191,27 +192,9 @@ ok($pc->wait_for_sql(rows('links-6'), 3, 90), 'its name has another address: fou
 is($agent->stop, 0, 'TERM ends it');
 
 # --- certificates ---
-sub make_cert
-{
-	my ($name) = @_;
-	IPC::Run::run([ qw(openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj), "/CN=$name",
-			qw(-addext subjectAltName=IP:127.0.0.1 -keyout), "$tmp/$name.key", '-out', "$tmp/$name.crt" ],
-		'>', '/dev/null', '2>', '/dev/null') or die 'openssl';
-	chmod 0600, "$tmp/$name.key";
-	return;
-}
-
-# Replaces files as programs that renew certificates do.
-sub install_cert
-{
-	my ($from, $to) = @_;
-	for my $end (qw(crt key))
-	{
-		write_file("$tmp/$to.$end.new", read_file("$tmp/$from.$end"));
-		rename("$tmp/$to.$end.new", "$tmp/$to.$end") or die "rename: $!";
-	}
-	return;
-}
+my %certificate = map { $_ => Tms::Authority->self_signed($_) } qw(one two three);
+my %place = map { $_ => { cert => "$tmp/$_.crt", key => "$tmp/$_.key" } } qw(cache store);
+sub install_cert { my ($from, $to) = @_; return Tms::Authority->install($certificate{$from}, $place{$to}); }
 
 # The name in the certificate that is shown to a new connection.
 sub shown
@@ -222,9 +205,8 @@ sub shown
 	return $out =~ /^subject=CN = (\S+)/m ? $1 : 'none';
 }
 
-make_cert($_) for qw(one two three);
 install_cert('one', 'cache');
-$agent = new_agent('links-4', extra => { cache => { tls_cert => "$tmp/cache.crt", tls_key => "$tmp/cache.key" } })->start;
+$agent = new_agent('links-4', extra => { cache => { tls_cert => $place{cache}{cert}, tls_key => $place{cache}{key} } })->start;
 is(shown($agent->{cache_port}), 'one', 'the cache server shows its certificate');
 my ($in, $out) = ('', '');
 my $session = IPC::Run::start([ qw(openssl s_client -quiet -connect), "127.0.0.1:$agent->{cache_port}" ],
@@ -240,7 +222,7 @@ ok(poll_until(sub { shown($agent->{cache_port}) eq 'two' }, 'the new certificate
 	'its files are replaced: new connections get the new one, without a signal');
 ok($asked_again->(2), 'and who was connected stays so');
 $session->kill_kill;
-write_file("$tmp/cache.key", read_file("$tmp/three.key"));
+write_file($place{cache}{key}, read_file($certificate{three}{key}));
 ok(poll_until(sub { shown($agent->{cache_port}); logged($agent, qr/event=cache_certificate /) >= 2 }, 'the mistake told'),
 	'a key that does not belong to the certificate is told');
 is(shown($agent->{cache_port}), 'two', 'and the last good pair holds');
@@ -281,7 +263,7 @@ is($refused, 0, "of $tries connections meanwhile none is refused");
 is(shown($agent->{cache_port}), 'three', 'and both are served');
 
 # --- not even one that finds the certificate broken ---
-write_file("$tmp/cache.crt", "-----BEGIN CERTIFICATE-----\nhalf of it");
+write_file($place{cache}{cert}, "-----BEGIN CERTIFICATE-----\nhalf of it");
 kill 'HUP', $agent->{pid};
 ok(poll_until(sub { logged($agent, qr/event=reloaded /) == 6 }, 'reload 6', 60), 'a reload with a broken certificate');
 is(shown($agent->{cache_port}), 'three', 'the last good one goes on');
@@ -292,8 +274,8 @@ is($agent->stop, 0, 'TERM ends it');
 
 # --- the image center's certificate is replaced, and then the file it is checked with ---
 install_cert('one', 'store');
-write_file("$tmp/ca.crt", read_file("$tmp/one.crt"));
-my $https = Tms::Store->new('links_tls', tls => { cert => "$tmp/store.crt", key => "$tmp/store.key" })->start;
+write_file("$tmp/ca.crt", read_file($certificate{one}{cert}));
+my $https = Tms::Store->new('links_tls', tls => $place{store})->start;
 $agent = new_agent('links-5', url => $https->url,
 	extra => { image_center => { ca_file => "$tmp/ca.crt", rate_limit => '100kB/s' } })->start;
 post_all($agent, 'first', 3);
@@ -304,8 +286,7 @@ $https->start;
 post_all($agent, 'second', 3);
 log_has($agent, qr/event=image_center_failing reason=".*certificate/, 'a certificate nobody knows is told');
 is($agent->status->{upload}{backlog}, 3, 'and nothing goes there');
-write_file("$tmp/ca.crt.new", read_file("$tmp/two.crt"));
-rename("$tmp/ca.crt.new", "$tmp/ca.crt") or die "rename: $!";
+replace_file("$tmp/ca.crt", read_file($certificate{two}{cert}));
 ok(upload_backlog_is($agent, 0, 90), 'ca_file is replaced: uploaded, without a signal');
 is($agent->stop, 0, 'TERM ends it');
 
