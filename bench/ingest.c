@@ -1,12 +1,16 @@
 /*
- * Measures tms.ingest through libpq, as an agent calls it:
+ * Calls tms.ingest through libpq, as an agent calls it, to measure it and to try it with a fleet:
  *
  *   ingest batches CONNINFO ROWS          batches of 500 from 8 sessions against binary COPY in transactions of 500 rows from
  *                                         8 sessions into the same table, in turns; bytes per capture
  *   ingest singles CONNINFO POOL CLIENTS CALLS
  *                                         single rows, then heartbeats, CALLS of each from CLIENTS connections to POOL
+ *   ingest fleet CONNINFO POOL DEVICES CALLS
+ *                                         CALLS calls of a few rows from each of DEVICES connections to POOL, again and again
+ *                                         until they are taken, some also after that; for tests/t/102_pgbouncer.pl
  *
- * CONNINFO is a superuser's; POOL is where the clients connect (pgbouncer). Prints lines of name, value and unit.
+ * CONNINFO is a superuser's; POOL is where the clients connect (pgbouncer). Prints lines of name, value and unit; fleet prints a
+ * line for each device: its code, the SHA-256 of the digests of its captures, how often it had to connect again.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -20,6 +24,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "../agent/ingest_call.h"
 #include "../common/object_path.h"
@@ -27,6 +32,7 @@
 #define SESSIONS   8
 #define BATCH      500
 #define ROUNDS     10
+#define FLEET_ROWS 3 /* of a call */
 #define STACK_SIZE (256 * 1024)
 #define EPOCH_2000 (INT64_C(946684800) * 1000000)
 
@@ -57,6 +63,11 @@ typedef struct Client
 	int calls;
 	int rows; /* of a call */
 	bool copies; /* by COPY instead of tms.ingest */
+
+	/* of a fleet */
+	const char *conninfo;
+	TmsSha256 *digests; /* of all its captures' digests, in the order of seq */
+	int reconnects;
 } Client;
 
 /* One row, made anew for each seq, the same way for both contestants. */
@@ -148,7 +159,8 @@ static void make_sample(Client *client, Sample *sample)
 
 /* --- tms.ingest --- */
 
-static void ingest(Client *client, int rows)
+/* Makes the next call, of so many rows (0: a heartbeat). */
+static void make_call(Client *client, int rows)
 {
 	IngestHeader header = {.device = client->device,
 						   .token = token,
@@ -160,7 +172,6 @@ static void ingest(Client *client, int rows)
 						   .status = rows > 0 ? NULL
 											  : "{\"version\":\"0.1\",\"cached\":1000,\"free_bytes\":1000000000,"
 												"\"image_center\":{\"ok\":true},\"path_center\":{\"ok\":true}}"};
-	PGresult *result;
 	uint8_t last[TMS_SHA256_SIZE];
 
 	ingest_call_begin(&client->call);
@@ -171,25 +182,40 @@ static void ingest(Client *client, int rows)
 		make_sample(client, &sample);
 		ingest_call_add(&client->call, &sample.row);
 		memcpy(last, sample.sha256, sizeof(last));
+		if (client->digests != NULL && !tms_sha256_update(client->digests, last, sizeof(last)))
+			die("SHA-256", NULL);
 	}
 	header.last_seq = client->seq;
 	if (ingest_call_finish(&client->call, &header) != TMS_OK)
 		die("encode", NULL);
-	result = PQexecParams(client->connection, INGEST_CALL_SQL, INGEST_CALL_PARAMS, NULL, client->call.values,
-						  client->call.lengths, client->call.formats, 0);
-	if (PQresultStatus(result) != PGRES_TUPLES_OK)
-		die("tms.ingest", client->connection);
-	if (atoll(PQgetvalue(result, 0, INGEST_ANSWER_ACCEPTED_SEQ)) != client->seq)
-	{
-		fprintf(stderr, "tms.ingest accepted %s, not %" PRId64 "\n", PQgetvalue(result, 0, 0), client->seq);
-		exit(1);
-	}
-	PQclear(result);
 	if (rows > 0)
 	{
 		memcpy(client->prev_sha256, last, sizeof(last));
 		client->has_prev = true;
 	}
+}
+
+/* Sends the call that was made. False: it failed, or nothing is known of it. An answer that takes less ends the program. */
+static bool send_call(Client *client)
+{
+	PGresult *result = PQexecParams(client->connection, INGEST_CALL_SQL, INGEST_CALL_PARAMS, NULL, client->call.values,
+									client->call.lengths, client->call.formats, 0);
+	bool taken = PQresultStatus(result) == PGRES_TUPLES_OK;
+
+	if (taken && atoll(PQgetvalue(result, 0, INGEST_ANSWER_ACCEPTED_SEQ)) != client->seq)
+	{
+		fprintf(stderr, "tms.ingest accepted %s, not %" PRId64 "\n", PQgetvalue(result, 0, 0), client->seq);
+		exit(1);
+	}
+	PQclear(result);
+	return taken;
+}
+
+static void ingest(Client *client, int rows)
+{
+	make_call(client, rows);
+	if (!send_call(client))
+		die("tms.ingest", client->connection);
 }
 
 /* --- COPY --- */
@@ -300,7 +326,7 @@ static void *client_run(void *argument)
 }
 
 /* Lets every client do its calls at the same time; returns the seconds it took. */
-static double run_clients(Client *clients, int count, int calls, int rows)
+static double run_clients(Client *clients, int count, int calls, int rows, void *(*run)(void *) )
 {
 	pthread_t *threads = calloc((size_t) count, sizeof(*threads));
 	double begin = seconds_now();
@@ -312,7 +338,7 @@ static double run_clients(Client *clients, int count, int calls, int rows)
 	{
 		clients[i].calls = calls;
 		clients[i].rows = rows;
-		if ((errno = pthread_create(&threads[i], &attributes, client_run, &clients[i])) != 0)
+		if ((errno = pthread_create(&threads[i], &attributes, run, &clients[i])) != 0)
 			die("thread", NULL);
 	}
 	for (int i = 0; i < count; i++)
@@ -357,6 +383,7 @@ static void free_clients(Client *clients, int count)
 	{
 		PQfinish(clients[i].connection);
 		ingest_call_free(&clients[i].call);
+		tms_sha256_free(clients[i].digests);
 	}
 	free(clients);
 }
@@ -396,15 +423,15 @@ static void bench_batches(const char *conninfo, int rows)
 
 	for (int i = 0; i < SESSIONS; i++)
 		by_copy[i].copies = true;
-	run_clients(by_ingest, SESSIONS, 1, BATCH);
-	run_clients(by_copy, SESSIONS, 1, BATCH);
+	run_clients(by_ingest, SESSIONS, 1, BATCH, client_run);
+	run_clients(by_copy, SESSIONS, 1, BATCH, client_run);
 	for (int round = 0; round < 2 * ROUNDS; round++)
 	{
 		/* In turns, and each one first as often as the other: both see the same machine and the same table. */
 		int which = (round + 1) / 2 % 2;
 		int64_t begin = wal_position(admin);
 
-		seconds[which] += run_clients(which == 0 ? by_ingest : by_copy, SESSIONS, calls, BATCH);
+		seconds[which] += run_clients(which == 0 ? by_ingest : by_copy, SESSIONS, calls, BATCH, client_run);
 		wal[which] += wal_position(admin) - begin;
 	}
 	total = (double) calls * SESSIONS * BATCH * ROUNDS;
@@ -429,7 +456,7 @@ static void bench_calls(PGconn *admin, Client *clients, int count, int calls, in
 	int64_t wire = wire_bytes(clients, count);
 	int64_t wal = wal_position(admin);
 	int each = (calls + count - 1) / count;
-	double seconds = run_clients(clients, count, each, rows);
+	double seconds = run_clients(clients, count, each, rows, client_run);
 	double total = (double) each * count;
 	char name[80];
 
@@ -449,9 +476,65 @@ static void bench_singles(const char *conninfo, const char *pool, int count, int
 
 	snprintf(prefix, sizeof(prefix), "bench-single-%d", count);
 	clients = make_clients(admin, pool, prefix, count);
-	run_clients(clients, count, 1, 1);
+	run_clients(clients, count, 1, 1, client_run);
 	bench_calls(admin, clients, count, calls, 1, "single rows");
 	bench_calls(admin, clients, count, calls, 0, "heartbeats");
+	free_clients(clients, count);
+	PQfinish(admin);
+}
+
+/* --- a fleet that is disturbed --- */
+
+/* Waits a moment that differs from client to client, then connects; whether that worked shows in the next call. */
+static void connect_again(Client *client)
+{
+	usleep(50000 + (useconds_t) (next_random(client) % 200000));
+	PQfinish(client->connection);
+	client->connection = PQconnectdb(client->conninfo);
+	if (++client->reconnects > 1000)
+		die("cannot connect any more", client->connection);
+}
+
+static void *fleet_run(void *argument)
+{
+	Client *client = argument;
+
+	for (int i = 0; i < client->calls; i++)
+	{
+		/* One in eight is sent twice, as if its answer had been lost. */
+		int times = next_random(client) % 8 == 0 ? 2 : 1;
+
+		make_call(client, client->rows);
+		while (times > 0)
+			if (send_call(client))
+				times--;
+			else
+				connect_again(client);
+	}
+	return NULL;
+}
+
+static void run_fleet(const char *conninfo, const char *pool, int count, int calls)
+{
+	PGconn *admin = connect_to(conninfo);
+	Client *clients = make_clients(admin, pool, "fleet", count);
+
+	for (int i = 0; i < count; i++)
+	{
+		clients[i].conninfo = pool;
+		clients[i].digests = tms_sha256_new();
+	}
+	run_clients(clients, count, calls, FLEET_ROWS, fleet_run);
+	for (int i = 0; i < count; i++)
+	{
+		uint8_t digest[TMS_SHA256_SIZE];
+		char hex[TMS_SHA256_HEX_SIZE];
+
+		if (!tms_sha256_final(clients[i].digests, digest))
+			die("SHA-256", NULL);
+		tms_sha256_hex(digest, hex);
+		printf("%s %s %d\n", clients[i].device, hex, clients[i].reconnects);
+	}
 	free_clients(clients, count);
 	PQfinish(admin);
 }
@@ -462,9 +545,12 @@ int main(int argc, char **argv)
 		bench_batches(argv[2], atoi(argv[3]));
 	else if (argc == 6 && strcmp(argv[1], "singles") == 0)
 		bench_singles(argv[2], argv[3], atoi(argv[4]), atoi(argv[5]));
+	else if (argc == 6 && strcmp(argv[1], "fleet") == 0)
+		run_fleet(argv[2], argv[3], atoi(argv[4]), atoi(argv[5]));
 	else
 	{
-		fprintf(stderr, "usage: ingest batches CONNINFO ROWS | ingest singles CONNINFO POOL CLIENTS CALLS\n");
+		fprintf(stderr, "usage: ingest batches CONNINFO ROWS | ingest singles CONNINFO POOL CLIENTS CALLS\n"
+						"       ingest fleet CONNINFO POOL DEVICES CALLS\n");
 		return 2;
 	}
 	return 0;

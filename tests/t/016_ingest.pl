@@ -5,9 +5,9 @@ use warnings;
 
 use Test::More;
 use PostgreSQL::Test::Utils;
-use POSIX ();
 use Tms::Cluster;
 use Tms::Ledger;
+use Tms::Pool;
 use Tms::Util;
 
 my $node = Tms::Cluster->start_new('path_center', conf => 'fsync = off');
@@ -129,43 +129,17 @@ is($node->sql("SELECT count(*), count(DISTINCT tableoid) FROM tms.capture WHERE 
 	'all are in the one that was made');
 
 # --- pgbouncer: every call on whichever of three connections is free, batches that overlap, in any order ---
-my $dir = "$PostgreSQL::Test::Utils::tmp_check/pgbouncer_ingest_$$";
-mkdir $dir;
-my $port = free_port();
-my ($host, $node_port) = ($node->host, $node->port);
-$node->add_agent_role;
-write_file("$dir/users", "\"tms_agent\" \"\"\n");
-write_file("$dir/pgbouncer.ini", <<"INI");
-[databases]
-postgres = host=$host port=$node_port
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = $port
-unix_socket_dir =
-auth_type = trust
-auth_file = $dir/users
-pool_mode = transaction
-default_pool_size = 3
-logfile = $dir/log
-INI
-my $bouncer = fork() // die "fork: $!";
-if ($bouncer == 0)
-{
-	open(STDOUT, '>', '/dev/null');
-	open(STDERR, '>&', \*STDOUT);
-	exec('pgbouncer', "$dir/pgbouncer.ini") or POSIX::_exit(127);
-}
-wait_for_port($port);
+my $pool = Tms::Pool->new($node, size => 3)->start;
 # A call of the seqs first .. last, as the agent would send it: one statement, everything a parameter.
 my $header = "jsonb_build_object('device', 'gate-1', 'token', '$token{1}', 'ledger', '" . uuid(30) . "', 'oldest_seq', 1, 'first_seq', :first::int,"
   . " 'last_seq', greatest(:last::int, 500), 'uploaded_seq', 0, 'uploaded_max', 0, 'cleaned_seq', 0, 'report_no', :first::int)";
 my $rows = 'generate_series(:first::int, :last::int) AS s';
-write_file("$dir/call.sql", "\\set first random(1, 480)\n\\set last :first + random(0, 20)\n"
+my $call_file = write_file("$pool->{dir}/call.sql", "\\set first random(1, 480)\n\\set last :first + random(0, 20)\n"
 	  . "SELECT accepted_seq, 1 / (fork_from IS NULL)::int FROM tms.ingest($header, (SELECT array_agg(now()) FROM $rows),"
 	  . " (SELECT array_agg('p/' || s ORDER BY s) FROM $rows), (SELECT array_agg(s) FROM $rows),"
 	  . " (SELECT array_agg(sha256(s::text::bytea) ORDER BY s) FROM $rows), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);\n");
-IPC::Run::run([ 'pgbench', '-n', '-c', '8', '-j', '2', '-t', '250', '-M', 'extended', '-h', '127.0.0.1', '-p', $port, '-U', 'tms_agent',
-	'-f', "$dir/call.sql", 'postgres' ], '>&', \my $output);
+IPC::Run::run([ 'pgbench', '-n', '-c', '8', '-j', '2', '-t', '250', '-M', 'extended', '-h', '127.0.0.1', '-p', $pool->{port}, '-U', 'tms_agent',
+	'-f', $call_file, 'postgres' ], '>&', \my $output);
 like($output, qr{number of transactions actually processed: 2000/2000}, '2,000 calls of 8 clients through pgbouncer');
 unlike($output, qr/ERROR|aborted/, 'none failed, none was told to fork');
 my $accepted = $node->sql("SELECT accepted_seq FROM tms.ledger WHERE ledger = '" . uuid(30) . "'");
@@ -173,8 +147,7 @@ cmp_ok($accepted, '>', 100, "$accepted seqs accepted");
 is(rows_of(30), "$accepted rows, $accepted ids, accepted $accepted", 'one row each');
 is($node->sql('SELECT count(*) FROM tms.declared_gap'), 0, 'no gap');
 is($node->sql("SELECT count(*) FROM tms.capture WHERE path LIKE 'p/%' AND path <> 'p/' || tms.capture_seq(capture_id)"), 0, 'each in its place');
-kill 'TERM', $bouncer;
-waitpid($bouncer, 0);
+$pool->stop;
 
 $first->quit;
 done_testing();

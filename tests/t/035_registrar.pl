@@ -5,6 +5,7 @@ use warnings;
 use Test::More;
 use Tms::Agent;
 use Tms::Cluster;
+use Tms::Pool;
 use Tms::Util;
 
 # Images have nowhere to go in this test: that must not matter.
@@ -274,43 +275,15 @@ log_has($third, qr/level=error event=record_bare .*first_seq=6 rows=1 sqlstate=2
 stops_at_once($third, 'encoding');
 
 # --- through pgbouncer in transaction mode ---
-my $dir = "$PostgreSQL::Test::Utils::tmp_check/pgbouncer_$$";
-mkdir $dir;
-my $port = free_port();
-my ($pc_host, $pc_port) = ($pc->host, $pc->port);
-write_file("$dir/users", "\"tms_agent\" \"\"\n");
-write_file("$dir/pgbouncer.ini", <<"INI");
-[databases]
-postgres = host=$pc_host port=$pc_port
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = $port
-unix_socket_dir =
-auth_type = trust
-auth_file = $dir/users
-pool_mode = transaction
-default_pool_size = 2
-server_reset_query =
-logfile = $dir/log
-INI
-my $bouncer = fork() // die "fork: $!";
-if ($bouncer == 0)
-{
-	open(STDOUT, '>', '/dev/null');
-	open(STDERR, '>&', \*STDOUT);
-	exec('pgbouncer', "$dir/pgbouncer.ini") or POSIX::_exit(127);
-}
-wait_for_port($port);
-my $through_bouncer = "host=127.0.0.1 port=$port dbname=postgres user=tms_agent";
-my @through = map { new_agent("bounced-$_", conninfo => $through_bouncer, interval => '100ms')->start } 1 .. 4;
+my $pool = Tms::Pool->new($pc)->start;
+my @through = map { new_agent("bounced-$_", conninfo => $pool->conninfo, interval => '100ms')->start } 1 .. 4;
 for my $round (1 .. 3)
 {
 	post_all($_, "round $round", 10) for @through;
 }
 ok(registered_is("bounced-$_", 30), "agent $_ of 4 through pgbouncer with two connections") for 1 .. 4;
 stops_at_once($_, 'behind pgbouncer') for @through;
-kill 'TERM', $bouncer;
-waitpid($bouncer, 0);
+$pool->stop;
 
 # --- secrets ---
 for my $one ($agent, $other, $third, @through)
