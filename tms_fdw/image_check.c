@@ -65,13 +65,16 @@ const char *tms_verdict_name(TmsVerdict verdict)
 
 /* --- states --- */
 
-static void note_reason(Check *check, const char *source, const char *reason)
+static void note_reason(TmsImageChecks *checks, Check *check, const char *source, const char *reason)
 {
+	MemoryContext previous = MemoryContextSwitchTo(checks->context);
+
 	if (check->reasons.data == NULL)
 		initStringInfo(&check->reasons);
 	else
 		appendStringInfoString(&check->reasons, "; ");
 	appendStringInfo(&check->reasons, "%s%s%s", source != NULL ? source : "", source != NULL ? ": " : "", reason);
+	MemoryContextSwitchTo(previous);
 }
 
 static void settle(TmsImageChecks *checks, Check *check, TmsVerdict verdict)
@@ -98,10 +101,10 @@ static void settle_unasked(TmsImageChecks *checks, Check *check, const char *rea
 	TmsExpected expected = tms_device_expected(checks->devices, check->public.request.capture_id);
 	bool cleaned = expected == TMS_EXPECTED_IMAGE_CENTER || expected == TMS_EXPECTED_LOST;
 
-	note_reason(check, tms_origin_name(check->source), reason);
+	note_reason(checks, check, tms_origin_name(check->source), reason);
 	if (check->source == TMS_ORIGIN_FRONT_END && cleaned)
 	{
-		note_reason(check, NULL, "it has reported it as cleaned");
+		note_reason(checks, check, NULL, "it has reported it as cleaned");
 		settle(checks, check, TMS_VERDICT_NOWHERE);
 	}
 	else
@@ -131,7 +134,7 @@ static void image_center_spoke(TmsImageChecks *checks, Check *check, const TmsFe
 		settle_unasked(checks, check, fetch->reason);
 		return;
 	}
-	note_reason(check, tms_origin_name(TMS_ORIGIN_IMAGE_CENTER), fetch->reason);
+	note_reason(checks, check, tms_origin_name(TMS_ORIGIN_IMAGE_CENTER), fetch->reason);
 	if (says_absent(fetch))
 		await_source(checks, check, TMS_ORIGIN_FRONT_END);
 	else
@@ -150,7 +153,7 @@ static void front_end_spoke(TmsImageChecks *checks, Check *check, const TmsFetch
 		settle_unasked(checks, check, fetch->reason);
 		return;
 	}
-	note_reason(check, tms_origin_name(TMS_ORIGIN_FRONT_END), fetch->reason);
+	note_reason(checks, check, tms_origin_name(TMS_ORIGIN_FRONT_END), fetch->reason);
 	settle(checks, check, TMS_VERDICT_NOWHERE);
 }
 
@@ -158,7 +161,6 @@ static void attempt_ended(TmsImageChecks *checks, TmsAttempt *attempt)
 {
 	Check *check = attempt->owner;
 	const TmsFetch *fetch = attempt->fetch;
-	MemoryContext previous = MemoryContextSwitchTo(checks->context);
 
 	checks->n_running--;
 	if (fetch->outcome != TMS_FETCH_OK && !says_absent(fetch) && check->tries < TRIES)
@@ -167,7 +169,6 @@ static void attempt_ended(TmsImageChecks *checks, TmsAttempt *attempt)
 		image_center_spoke(checks, check, fetch);
 	else
 		front_end_spoke(checks, check, fetch);
-	MemoryContextSwitchTo(previous);
 	tms_attempt_end(attempt, false);
 }
 
@@ -257,7 +258,7 @@ void tms_image_check_submit(TmsImageChecks *checks, const TmsImageRequest *reque
 		await_source(checks, check, TMS_ORIGIN_IMAGE_CENTER);
 	else
 	{
-		note_reason(check, NULL, "the row lacks path, image_bytes or sha256");
+		note_reason(checks, check, NULL, "the row lacks path, image_bytes or sha256");
 		settle(checks, check, TMS_VERDICT_UNKNOWN);
 	}
 	MemoryContextSwitchTo(previous);

@@ -97,6 +97,9 @@ my $memory = $pc->sql(qq{SELECT captures, in_image_center FROM tms.verify_images
 like($memory, qr/^20000\|20000$/m, 'all of them');
 my ($peak) = $memory =~ /VmHWM:\s+(\d+) kB/;
 cmp_ok($peak, '<', 100 * 1024, "in bounded memory ($peak kB at the peak)");
+$pc->sql("CREATE SERVER away FOREIGN DATA WRAPPER tms_fdw OPTIONS (url 'http://127.0.0.1:1/captures')");
+is($pc->sql("SELECT found, count(*), count(DISTINCT reason) <= 10 FROM tms.missing_images($many, server => 'away') GROUP BY 1"), 'unknown|20000|t',
+	'with an image center that is away: all unknown');
 my $slow = Tms::Stub->start(sub { select(undef, undef, undef, 0.2); [ 200, {}, 'x' ] });
 $pc->sql("CREATE SERVER slow FOREIGN DATA WRAPPER tms_fdw OPTIONS (url '" . $slow->url . "/captures', concurrency '4')");
 $before = Time::HiRes::time();
