@@ -48,6 +48,11 @@ sub dump_of
 	IPC::Run::run([ 'pg_dump', '-d', $node->connstr($database) ], '>', \$text) or die 'pg_dump failed';
 	return join("\n", grep { !/^\\(un)?restrict / } split /\n/, $text);
 }
+# A table or sequence of the extension without the mark would be empty after a restore.
+is($node->sql("SELECT string_agg(c.oid::regclass::text, ' ') FROM pg_extension e
+		JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+		JOIN pg_class c ON c.oid = d.objid
+	WHERE extname = 'tms' AND c.relkind IN ('r', 'p', 'S') AND NOT c.oid = ANY(e.extconfig)"), '', 'all tables and sequences of the extension are dumped with their rows');
 my $original = dump_of('postgres');
 like($original, qr/COPY tms\.device_secret/, 'secrets are in the dump');
 unlike($original, qr/\Q$token\E/, 'but no token');
