@@ -145,7 +145,7 @@ void tms_option_define_settings(void)
 							 "null or error; server leaves it to the server's option on_unavailable.",
 							 &tms_on_unavailable, UNAVAILABLE_BY_SERVER, unavailable_settings, PGC_USERSET, 0, NULL,
 							 NULL, NULL);
-	DefineCustomIntVariable("tms.max_images", "Most images that one scan or call may ask for.",
+	DefineCustomIntVariable("tms.max_images", "Most images that one statement may ask for.",
 							"Beyond it the statement fails, so that no careless query drains the front ends.",
 							&tms_max_images, 10000, 1, INT_MAX, PGC_USERSET, 0, NULL, NULL, NULL);
 }

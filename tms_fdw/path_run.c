@@ -11,6 +11,9 @@
 #include "tms_ext/compat.h"
 #include "tms_fdw/path_run.h"
 
+/* For those who list statements within statements, such as auto_explain. */
+#define SOURCE_TEXT "path query of a foreign table of tms_fdw"
+
 struct TmsPathRun
 {
 	DestReceiver dest; /* first, so that the executor's pointer is ours */
@@ -57,7 +60,7 @@ TmsPathRun *tms_path_run_start(MemoryContext parent, PlannedStmt *plan, ParamLis
 	run->context = context;
 	run->receiver = receiver;
 	run->owner = owner;
-	run->desc = CreateQueryDesc(plan, "", snapshot, InvalidSnapshot, &run->dest, params, NULL, 0);
+	run->desc = CreateQueryDesc(plan, SOURCE_TEXT, snapshot, InvalidSnapshot, &run->dest, params, NULL, 0);
 	ExecutorStart(run->desc, EXEC_FLAG_SKIP_TRIGGERS);
 	MemoryContextSwitchTo(old);
 	return run;
