@@ -6,9 +6,10 @@
  * looked through for what no event told of: files that nobody has open for writing any more (a lease tells; where the agent
  * may not take one, files that lay still for STILL_SECONDS).
  *
- * A file is unlinked once it is durable. What a crash leaves in between is not taken twice: the ledger keeps a key of each
- * file that was taken, made of its inode, size, time and name. What cannot be used goes to quarantine/ with the reason. When
- * the disk is full or failing, files stay where they are and are tried again.
+ * A file is removed once it is durable, unless another one has come under its name by then (spool_remove.h). What a crash
+ * leaves in between is not taken twice: the ledger keeps a key of each file that was taken, made of its inode, size, time and
+ * name. What cannot be used goes to quarantine/ with the reason. When the disk is full or failing, files stay where they are
+ * and are tried again. One agent a folder: two would take some photographs twice.
  *
  * Hidden files and names that do not end with .jpg or .jpeg are left alone: uploads under way often have such names.
  *
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -35,6 +37,7 @@
 #include "intake.h"
 #include "log.h"
 #include "service.h"
+#include "spool_remove.h"
 #include "worker.h"
 
 #define STILL_SECONDS  60
@@ -58,6 +61,7 @@ typedef struct SpoolFile
 	char side[NAME_MAX + 8]; /* name of its record */
 	char key[NAME_MAX + 100]; /* "": none */
 	struct stat about;
+	struct stat side_about; /* of the record that was read; st_ino 0: none was */
 } SpoolFile;
 
 /* Length of NAME in NAME.jpg or NAME.jpeg; 0 when this is no photograph's name. */
@@ -77,13 +81,20 @@ static size_t stem_length(const char *name)
 }
 
 /* Reads the side file. TMS_NOT_FOUND: there is none. The text is the caller's. */
-static TmsStatus read_side_file(const Spool *spool, const char *side, char **text, size_t *len)
+static TmsStatus read_side_file(const Spool *spool, SpoolFile *file, char **text, size_t *len)
 {
-	int fd = openat(spool->folder, side, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	int fd = openat(spool->folder, file->side, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	ssize_t n = 0;
 
+	memset(&file->side_about, 0, sizeof file->side_about);
+	if (fd < 0 && errno == ENOENT)
+		return TMS_NOT_FOUND;
 	if (fd < 0)
-		return errno == ENOENT ? TMS_NOT_FOUND : TMS_INVALID;
+	{
+		(void) fstatat(spool->folder, file->side, &file->side_about, AT_SYMLINK_NOFOLLOW);
+		return TMS_INVALID;
+	}
+	(void) fstat(fd, &file->side_about);
 	*len = 0;
 	*text = malloc(SIDE_FILE_MAX + 1);
 	while (*text && *len <= SIDE_FILE_MAX && (n = read(fd, *text + *len, SIDE_FILE_MAX + 1 - *len)) > 0)
@@ -97,11 +108,11 @@ static TmsStatus read_side_file(const Spool *spool, const char *side, char **tex
 }
 
 /* The record beside a photograph, or an empty one. */
-static TmsStatus read_record(const Spool *spool, const char *side, Record *record, char error[RECORD_ERROR_SIZE])
+static TmsStatus read_record(const Spool *spool, SpoolFile *file, Record *record, char error[RECORD_ERROR_SIZE])
 {
 	char *text;
 	size_t len;
-	TmsStatus status = read_side_file(spool, side, &text, &len);
+	TmsStatus status = read_side_file(spool, file, &text, &len);
 
 	record_init(record);
 	if (status == TMS_NOT_FOUND)
@@ -132,35 +143,32 @@ static TmsStatus copy_bytes(Intake *intake, int fd)
  * Removes a pair that is durable elsewhere. The record goes first: left alone it would be taken for the record of the next
  * photograph of that name, while a photograph left alone is known by its key.
  */
-static void remove_pair(const Spool *spool, const char *name, const char *side)
+static void remove_pair(const Spool *spool, const SpoolFile *file)
 {
-	char quoted[2 * NAME_MAX];
-
-	unlinkat(spool->folder, side, 0);
-	if (unlinkat(spool->folder, name, 0) != 0 && errno != ENOENT)
-		log_event(LOG_LEVEL_ERROR, "spool", "file=%s error=\"taken, but cannot be removed: %s\"",
-				  log_quote(name, quoted, sizeof quoted), strerror(errno));
+	if (file->side_about.st_ino != 0)
+		spool_remove(spool->folder, file->side, &file->side_about);
+	spool_remove(spool->folder, file->name, &file->about);
 }
 
 /* A photograph or record that cannot be used: to quarantine/, with what was beside it in the reason. */
-static TmsStatus set_aside(const Spool *spool, Intake *intake, const char *name, const char *side, const char *error)
+static TmsStatus set_aside(const Spool *spool, Intake *intake, SpoolFile *file, const char *error)
 {
 	char reason[RECORD_ERROR_SIZE + SIDE_FILE_MAX + 32];
 	char *text = NULL;
 	size_t len = 0;
-	bool has_side = read_side_file(spool, side, &text, &len) == TMS_OK;
+	bool has_side = read_side_file(spool, file, &text, &len) == TMS_OK;
 	TmsStatus status;
 
 	snprintf(reason, sizeof reason, "%s%s%.*s", error, has_side ? "\nrecord: " : "", (int) len, has_side ? text : "");
 	free(text);
-	status = intake_quarantine(intake, name, reason);
+	status = intake_quarantine(intake, file->name, reason);
 	if (status == TMS_OK)
-		remove_pair(spool, name, side);
+		remove_pair(spool, file);
 	return status == TMS_AGAIN ? TMS_OK : status; /* quarantine/ is full: it stays, and is in nobody's way */
 }
 
 /* Takes the bytes of an open photograph; removes the pair when it is durable here or in quarantine. */
-static TmsStatus fill_intake(const Spool *spool, Intake *intake, int fd, const SpoolFile *file, bool too_large)
+static TmsStatus fill_intake(const Spool *spool, Intake *intake, int fd, SpoolFile *file, bool too_large)
 {
 	char error[RECORD_ERROR_SIZE], quoted[2 * NAME_MAX];
 	struct stat now;
@@ -184,18 +192,18 @@ static TmsStatus fill_intake(const Spool *spool, Intake *intake, int fd, const S
 		now.st_mtim.tv_sec != file->about.st_mtim.tv_sec || now.st_mtim.tv_nsec != file->about.st_mtim.tv_nsec)
 		return TMS_OK;
 	if (too_large)
-		return set_aside(spool, intake, file->name, file->side, intake_failure(TMS_TOO_LARGE));
-	if (read_record(spool, file->side, &record, error) != TMS_OK)
-		return set_aside(spool, intake, file->name, file->side, error);
+		return set_aside(spool, intake, file, intake_failure(TMS_TOO_LARGE));
+	if (read_record(spool, file, &record, error) != TMS_OK)
+		return set_aside(spool, intake, file, error);
 	status = intake_finish(intake, &record, *file->key ? file->key : NULL, &entry, error);
 	if (status == TMS_INVALID)
-		return set_aside(spool, intake, file->name, file->side, error);
+		return set_aside(spool, intake, file, error);
 	if (status == TMS_OK || status == TMS_EXISTS)
-		remove_pair(spool, file->name, file->side);
+		remove_pair(spool, file);
 	return status == TMS_EXISTS ? TMS_OK : status;
 }
 
-static TmsStatus take_bytes(const Spool *spool, int fd, const SpoolFile *file, bool too_large)
+static TmsStatus take_bytes(const Spool *spool, int fd, SpoolFile *file, bool too_large)
 {
 	Intake *intake;
 	TmsStatus status = intake_begin(spool->context, too_large ? 0 : file->about.st_size, &intake);
@@ -210,15 +218,7 @@ static TmsStatus take_bytes(const Spool *spool, int fd, const SpoolFile *file, b
 /* Has somebody the file open for writing? told: an event said that it was closed. */
 static bool being_written(int fd, const struct stat *about, bool told)
 {
-	/* Granted only while nobody writes; who opens it for writing from now on waits for us to give it up, a moment later. */
-	if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0)
-	{
-		(void) fcntl(fd, F_SETLEASE, F_UNLCK);
-		return false;
-	}
-	if (errno == EAGAIN)
-		return true;
-	return !told && llabs((long long) time(NULL) - (long long) about->st_mtime) < STILL_SECONDS;
+	return spool_has_writer(fd, !told && llabs((long long) time(NULL) - (long long) about->st_mtime) < STILL_SECONDS);
 }
 
 /* Takes one photograph. told: an event says that it is whole. TMS_OK also for what is none of our business. */
@@ -281,7 +281,7 @@ static void scan(Spool *spool)
 	}
 	rewinddir(folder);
 	while (status == TMS_OK && !worker_stopping(spool->worker.stop_fd) && (item = readdir(folder)) != NULL)
-		if (stem_length(item->d_name) > 0)
+		if (!spool_put_back(spool->folder, item->d_name) && stem_length(item->d_name) > 0)
 		{
 			status = take_file(spool, item->d_name, false);
 			note_status(spool, status);
@@ -363,8 +363,15 @@ static TmsStatus intake_spool_start(const ServiceContext *context, void **handle
 	signal(SIGIO, SIG_IGN); /* a lease that is wanted back: it is given up anyway */
 	spool->folder = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	spool->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (spool->folder < 0 || spool->inotify < 0 ||
-		inotify_add_watch(spool->inotify, folder, IN_CLOSE_WRITE | IN_MOVED_TO | IN_ONLYDIR) < 0)
+	if (spool->folder >= 0 && flock(spool->folder, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+	{
+		log_event(LOG_LEVEL_ERROR, "spool",
+				  "key=intake.spool_dir folder=%s error=\"another agent takes photographs from there\"",
+				  log_quote(folder, quoted, sizeof quoted));
+		status = TMS_EXISTS;
+	}
+	else if (spool->folder < 0 || spool->inotify < 0 ||
+			 inotify_add_watch(spool->inotify, folder, IN_CLOSE_WRITE | IN_MOVED_TO | IN_ONLYDIR) < 0)
 	{
 		log_event(LOG_LEVEL_ERROR, "spool", "key=intake.spool_dir folder=%s error=\"%s\"",
 				  log_quote(folder, quoted, sizeof quoted), strerror(errno));

@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 
+use IPC::Run;
 use Test::More;
 use JSON::PP;
 use Tms::Agent;
@@ -140,6 +141,55 @@ ok($pc->wait_for_sql('SELECT count(*) ' . row($later), '1'), 'what comes later i
 is($pc->sql('SELECT count(*) ' . row($twice)), '1', 'what was taken before the crash is not taken again');
 move_in('twice.jpg', $twice);
 ok($pc->wait_for_sql('SELECT count(*) ' . row($twice), '2'), 'another file is another capture, be its bytes the same');
+
+# --- a camera that always uses the same name: what comes under it while the last one is taken is another photograph ---
+# Someone who writes to ledger.db holds the intake up at its last step.
+my ($sql, $busy) = ('', '');
+my $holder = IPC::Run::start([ 'sqlite3', "$data/ledger.db" ], '<', \$sql, '>', \$busy);
+sub hold { ($sql, $busy) = ("BEGIN IMMEDIATE; SELECT 'held';\n", ''); IPC::Run::pump($holder) until $busy =~ /held/; return; }
+sub let_go { ($sql, $busy) = ("COMMIT; SELECT 'over';\n", ''); IPC::Run::pump($holder) until $busy =~ /over/; return; }
+# Bytes of a photograph are all read when its copy in tmp/ is that long.
+sub copied_ok { my $bytes = shift; ok(poll_until(sub { grep { -s $_ == length $bytes } glob("$data/tmp/*") }, 'copied'), 'being taken'); return; }
+
+my @same = map { jpeg("same name $_", 5000 + $_) } 1 .. 4;
+hold();
+move_in('same.jpg', $same[0], { plate => 'SAME1' });
+copied_ok($same[0]);
+move_in('same.jpg', $same[1], { plate => 'SAME2' });
+let_go();
+ok($pc->wait_for_sql('SELECT plate ' . row($same[0]), 'SAME1'), 'one that was replaced while it was taken');
+ok($pc->wait_for_sql('SELECT plate ' . row($same[1]), 'SAME2'), '... and the one in its place, with its own record');
+gone_ok('same.jpg');
+gone_ok('same.json');
+hold();
+move_in('same.jpg', $same[2]);
+copied_ok($same[2]);
+open(my $again, '>:raw', "$spool/same.jpg") or die $!;
+$again->autoflush(1);
+print $again substr($same[3], 0, 3000);
+let_go();
+ok($pc->wait_for_sql('SELECT count(*) ' . row($same[2]), '1'), 'one that was written over after it was read');
+ok(-e "$spool/same.jpg" || poll_until(sub { -e "$spool/same.jpg" }, 'put back'), 'stays for its writer');
+print $again substr($same[3], 3000);
+close($again);
+gone_ok('same.jpg');
+ok($pc->wait_for_sql('SELECT count(*) ' . row($same[3]), '1'), '... and is taken again when that is done');
+$holder->finish;
+is(scalar(my @hidden = glob("$spool/.tms*")), 0, 'nothing is left hidden');
+
+# --- a crash just before a file was removed: it has its hidden name still, and may be one that nobody took ---
+$agent->kill9;
+my $left = jpeg('left hidden');
+write_file("$agent->{dir}/moving", $left);
+rename("$agent->{dir}/moving", "$spool/.tms-taken-left.jpg") or die $!;
+$agent->start;
+ok($pc->wait_for_sql('SELECT count(*) ' . row($left), '1'), 'what a crash left hidden is taken');
+ok(poll_until(sub { !-e "$spool/.tms-taken-left.jpg" && !-e "$spool/left.jpg" }, 'left.jpg gone'), 'and gone');
+
+# --- two agents never take from one folder: each photograph would be two captures ---
+my $other = Tms::Agent->new(device => 'spool-1', token => $token, conninfo => $pc->agent_conninfo, url => $store->url, extra => { intake => { spool_dir => $spool } });
+isnt(system("timeout 30 $other->{program} run --config '$other->{config}' 2>'$other->{log}'"), 0, 'another agent on the same spool does not start');
+like(read_file($other->{log}), qr/key=intake\.spool_dir .*another agent/, '... and says why');
 
 is($agent->stop, 0, 'stops cleanly');
 unlike(read_file($agent->{log}), qr/Sanitizer|runtime error/, 'no sanitizer report');
