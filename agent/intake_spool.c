@@ -87,7 +87,7 @@ static TmsStatus read_side_file(const Spool *spool, SpoolFile *file, char **text
 	ssize_t n = 0;
 
 	memset(&file->side_about, 0, sizeof file->side_about);
-	if (fd < 0 && errno == ENOENT)
+	if (fd < 0 && (errno == ENOENT || errno == ENAMETOOLONG))
 		return TMS_NOT_FOUND;
 	if (fd < 0)
 	{

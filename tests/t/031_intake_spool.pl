@@ -58,6 +58,14 @@ close($slow);
 gone_ok('written.jpg');
 ok($pc->wait_for_sql('SELECT count(*) ' . row($_), '1'), 'registered') for $moved, $written;
 
+# --- the longest names there are: too long for a record beside one, and for a hidden name ---
+for my $long ('n' x 249, 'm' x 251)
+{
+	move_in("$long.jpg", jpeg($long));
+	gone_ok("$long.jpg");
+	ok($pc->wait_for_sql('SELECT count(*) ' . row(jpeg($long)), '1'), 'taken');
+}
+
 # --- many at once ---
 my @many = map { jpeg("many $_", 3000) } 1 .. 60;
 move_in("many$_.jpg", $many[ $_ - 1 ], { plate => "MANY$_" }) for 1 .. 60;
