@@ -28,6 +28,8 @@ struct RegistrarLink
 	int64_t connect_timeout;
 	RegistrarLookup *lookup; /* under way, or NULL */
 	PGconn *conn; /* NULL: not connected */
+	int place; /* which one it is connected to, or was */
+	bool answered; /* it took a call since */
 	PGresult *answer; /* of the last call, which its fields point into */
 };
 
@@ -54,6 +56,7 @@ TmsStatus registrar_link_open(const char *conninfo, RegistrarLink **out)
 		return TMS_INVALID;
 	}
 	timeout = option_value(link, "connect_timeout");
+	link->answered = true;
 	link->connect_timeout = timeout != NULL && atoi(timeout) > 0 ? atoi(timeout) * CLOCK_SECOND : CONNECT_TIMEOUT;
 	*out = link;
 	return TMS_OK;
@@ -214,6 +217,7 @@ TmsStatus registrar_link_connect(RegistrarLink *link, int stop_fd, RegistrarErro
 {
 	const RegistrarPlace *places;
 	TmsStatus status;
+	int first;
 	int count;
 
 	memset(error, 0, sizeof(*error));
@@ -224,8 +228,13 @@ TmsStatus registrar_link_connect(RegistrarLink *link, int stop_fd, RegistrarErro
 	count = registrar_lookup_places(link->lookup, &places);
 	set_reason(error, "the host's address could not be looked up");
 	status = TMS_AGAIN;
+	first = link->answered ? 0 : link->place + 1;
 	for (int i = 0; i < count && status == TMS_AGAIN; i++)
-		status = connect_to(link, &places[i], error);
+	{
+		link->place = (first + i) % count;
+		status = connect_to(link, &places[link->place], error);
+	}
+	link->answered = false;
 	registrar_lookup_free(link->lookup);
 	link->lookup = NULL;
 	return status;
@@ -294,6 +303,7 @@ static TmsStatus judge(RegistrarLink *link, const char *fields[REGISTRAR_ANSWER_
 	{
 		for (int i = 0; i < REGISTRAR_ANSWER_FIELDS; i++)
 			fields[i] = PQgetisnull(link->answer, 0, i) ? NULL : PQgetvalue(link->answer, 0, i);
+		link->answered = true;
 		return TMS_OK;
 	}
 	sqlstate = PQresultErrorField(link->answer, PG_DIAG_SQLSTATE);

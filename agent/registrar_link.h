@@ -33,7 +33,8 @@ extern void registrar_link_close(RegistrarLink *link);
 extern bool registrar_link_connected(const RegistrarLink *link);
 
 /*
- * Connects to the first place that lets it; stop_fd ends this and every later wait. TMS_AGAIN (error filled),
+ * Connects to the first place that lets it; but behind the one whose last connection took no call: a pooler lets everybody in,
+ * also while its server is away, and so does a standby. stop_fd ends this and every later wait. TMS_AGAIN (error filled),
  * TMS_STOPPED, TMS_MEMORY.
  */
 extern TMS_CHECKED TmsStatus registrar_link_connect(RegistrarLink *link, int stop_fd, RegistrarError *error);

@@ -129,6 +129,7 @@ is($node->sql("SELECT count(*), count(DISTINCT tableoid) FROM tms.capture WHERE 
 	'all are in the one that was made');
 
 # --- pgbouncer: every call on whichever of three connections is free, batches that overlap, in any order ---
+$node->add_agent_role;
 my $pool = Tms::Pool->new($node, size => 3)->start;
 # A call of the seqs first .. last, as the agent would send it: one statement, everything a parameter.
 my $header = "jsonb_build_object('device', 'gate-1', 'token', '$token{1}', 'ledger', '" . uuid(30) . "', 'oldest_seq', 1, 'first_seq', :first::int,"

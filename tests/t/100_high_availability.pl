@@ -1,6 +1,6 @@
 # Two path centers, one a streaming replica of the other: queries for images on the replica, its promotion while it is far
-# behind and four agents are under load, the old primary that comes back, fenced and not. In the end every acknowledged capture
-# has exactly one row.
+# behind and four agents are under load, two of them through a pgbouncer before each, the old primary that comes back, fenced and
+# not. In the end every acknowledged capture has exactly one row.
 use strict;
 use warnings;
 
@@ -10,6 +10,7 @@ use Test::More;
 use Tms::Agent;
 use Tms::Cluster;
 use Tms::Ledger;
+use Tms::Pool;
 use Tms::Store;
 use Tms::Util;
 
@@ -27,10 +28,13 @@ my $new = Tms::Cluster->new('new');
 $new->init_from_backup($old, 'copy', has_streaming => 1);
 $new->start;
 
-my $conninfo = sprintf('host=127.0.0.1,127.0.0.1 port=%d,%d dbname=postgres user=tms_agent target_session_attrs=read-write', $old->port, $new->port);
+my %pool = map { $_->name => Tms::Pool->new($_)->start } $old, $new;
+sub conninfo { return sprintf('host=127.0.0.1,127.0.0.1 port=%d,%d dbname=postgres user=tms_agent target_session_attrs=read-write', @_); }
+my $direct = conninfo($old->port, $new->port);
+my $pooled = conninfo($pool{old}{port}, $pool{new}{port});
 my @agents = map {
 	my $device = "ha-$_";
-	my $agent = Tms::Agent->new(device => $device, token => $old->add_device($device, 'http://127.0.0.1:1'), conninfo => $conninfo,
+	my $agent = Tms::Agent->new(device => $device, token => $old->add_device($device, 'http://127.0.0.1:1'), conninfo => $_ % 2 ? $direct : $pooled,
 		url => $store->url, extra => { path_center => { interval => '100ms', heartbeat => '300ms' } });
 	$old->sql("UPDATE tms.device SET base_url = '@{[ $agent->base_url ]}' WHERE code = '$device'");
 	$agent->start;
@@ -131,6 +135,8 @@ sub cut
 	my $pids = $pc->sql("SELECT string_agg(pid::text, ',') FROM pg_stat_activity WHERE usename = 'tms_agent'");
 	$pc->sql("SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[$pids]) AS pid");
 	$pc->wait_for_sql("SELECT count(*) FROM pg_stat_activity WHERE pid IN ($pids)", 0);
+	$pool{ $pc->name }->stop;
+	$pool{ $pc->name }->start;
 	return;
 }
 

@@ -27,6 +27,7 @@ PostgreSQL::Test::Utils::system_or_bail('gcc', qw(-std=gnu11 -O2 -D_GNU_SOURCE -
 	qw(-lpq -lcrypto));
 
 my $pc = Tms::Cluster->start_new('fleet', preload => 1, conf => "max_connections = 40\n");
+$pc->add_agent_role;
 my $pool = Tms::Pool->new($pc, size => 16, clients => $devices + 100)->start;
 
 # A real agent among them.

@@ -19,7 +19,6 @@ sub new
 	my ($host, $port) = ($cluster->host, $cluster->port);
 	my $size = $options{size} // 2;
 	my $clients = $options{clients} // 100;
-	$cluster->add_agent_role;
 	write_file("$dir/users", "\"tms_agent\" \"\"\n");
 	write_file("$dir/pgbouncer.ini", <<"INI");
 [databases]
@@ -35,6 +34,7 @@ max_client_conn = $clients
 default_pool_size = $size
 server_reset_query =
 server_login_retry = 1
+query_wait_timeout = 10
 logfile = $dir/log
 INI
 	return $self;
