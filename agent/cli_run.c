@@ -38,7 +38,7 @@
 
 /* What takes captures in comes last: by then what it hands them to is there. */
 static const Service *const services[] = {
-	&uploader_service,     &registrar_service,    &cleaner_service,
+	&uploader_service,     &manifest_service,     &registrar_service,   &cleaner_service,
 	&cache_server_service, &intake_spool_service, &intake_http_service,
 };
 

@@ -140,6 +140,34 @@ extern TMS_CHECKED TmsStatus ledger_set_missing(Ledger *ledger, int64_t id, cons
 /* This one can never be uploaded (reason: a short phrase): the watermark steps over it, status reports it. */
 extern TMS_CHECKED TmsStatus ledger_set_aside(Ledger *ledger, int64_t id, const char *reason);
 
+/* --- manifests --- */
+
+/* Captures of one ledger and hour that are in the image center, and in no manifest yet. */
+typedef struct LedgerManifest
+{
+	int64_t hour; /* since 1970 */
+	int64_t ledger_no; /* local */
+	TmsUuid ledger;
+	int64_t count;
+	int64_t first_at; /* when the first and the last of them were verified, microseconds since 1970 */
+	int64_t last_at;
+	bool waits; /* others of the same hour are on their way */
+} LedgerManifest;
+
+/* The next of these behind *place (all zero: the first), by hour and ledger. TMS_NOT_FOUND: there is no more. */
+extern TMS_CHECKED TmsStatus ledger_manifest_next(Ledger *ledger, LedgerManifest *place);
+
+/* Its captures with id > after_id, in the order of intake. */
+extern TMS_CHECKED TmsStatus ledger_manifest_read(Ledger *ledger, const LedgerManifest *manifest, int64_t after_id,
+												  LedgerEntry *out, int max, int *count);
+
+/* These are in a manifest now. */
+extern TMS_CHECKED TmsStatus ledger_manifest_written(Ledger *ledger, const LedgerManifest *manifest, const int64_t *ids,
+													 int count);
+
+/* Looks at some of the captures that were uploaded before there were manifests; *more: there are others. */
+extern TMS_CHECKED TmsStatus ledger_manifest_walk(Ledger *ledger, bool *more);
+
 /* --- registrar --- */
 
 /* All ledgers, oldest first, sealed ones too; but for sealed ones while the cache is indexed: they may not be whole yet. */

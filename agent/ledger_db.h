@@ -150,6 +150,13 @@ extern TMS_CHECKED TmsStatus ledger_meta_put(LedgerDb *db, const char *name, int
 /* Fills an entry from a row of ENTRY_COLUMNS; false when the row makes no sense. */
 extern bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry);
 
+/*
+ * Takes the entries of a bound statement of the reading connection, and gives back read_lock, which the caller has taken. A row
+ * that makes no sense is left out, and set aside, one at a time.
+ */
+extern TMS_CHECKED TmsStatus ledger_take_entries(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *out, int max,
+												 int *count);
+
 /* --- ledger_key.c --- */
 
 /* Takes up the time of keys where the last one left it; called with a ledger.db just opened. */

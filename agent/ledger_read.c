@@ -80,11 +80,7 @@ static TmsStatus run_set_damaged_aside(Ledger *ledger, LedgerJob *job)
 	return status;
 }
 
-/*
- * Takes the rows of a bound statement and gives back the lock; a row that makes no sense is left out, and set aside, one at
- * a time.
- */
-static TmsStatus take_entries(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *out, int max, int *count)
+TmsStatus ledger_take_entries(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *out, int max, int *count)
 {
 	TmsStatus status = TMS_NOT_FOUND;
 	int64_t damaged = 0;
@@ -108,7 +104,7 @@ static TmsStatus take_entries(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *o
 static TmsStatus take_one(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *out)
 {
 	int count;
-	TmsStatus status = take_entries(ledger, rows, out, 1, &count);
+	TmsStatus status = ledger_take_entries(ledger, rows, out, 1, &count);
 
 	return status == TMS_OK && count == 0 ? TMS_NOT_FOUND : status;
 }
@@ -144,7 +140,7 @@ TmsStatus ledger_get_path(Ledger *ledger, const char *path, LedgerEntry *out)
 TmsStatus ledger_next_uploads(Ledger *ledger, bool requested, int64_t after_id, LedgerEntry *out, int max, int *count)
 {
 	pthread_mutex_lock(&ledger->read_lock);
-	return take_entries(
+	return ledger_take_entries(
 		ledger,
 		ledger_db_bind(&ledger->read, SQL_CAPTURE_NEXT_UPLOADS, "iii", (int64_t) requested, after_id, (int64_t) max),
 		out, max, count);
@@ -153,7 +149,7 @@ TmsStatus ledger_next_uploads(Ledger *ledger, bool requested, int64_t after_id, 
 TmsStatus ledger_read(Ledger *ledger, const TmsUuid *uuid, int64_t from_seq, LedgerEntry *out, int max, int *count)
 {
 	pthread_mutex_lock(&ledger->read_lock);
-	return take_entries(
+	return ledger_take_entries(
 		ledger,
 		ledger_db_bind(&ledger->read, SQL_CAPTURE_READ, "bii", uuid->bytes, TMS_UUID_SIZE, from_seq, (int64_t) max),
 		out, max, count);
@@ -162,7 +158,8 @@ TmsStatus ledger_read(Ledger *ledger, const TmsUuid *uuid, int64_t from_seq, Led
 TmsStatus ledger_newest(Ledger *ledger, LedgerEntry *out, int max, int *count)
 {
 	pthread_mutex_lock(&ledger->read_lock);
-	return take_entries(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_NEWEST, "i", (int64_t) max), out, max, count);
+	return ledger_take_entries(ledger, ledger_db_bind(&ledger->read, SQL_CAPTURE_NEWEST, "i", (int64_t) max), out, max,
+							   count);
 }
 
 /* The entry that ends the piece of CLEANABLE_PIECE rows behind the position; the lock is held. */
@@ -196,11 +193,11 @@ TmsStatus ledger_next_cleanable(Ledger *ledger, LedgerCleanable *where, LedgerEn
 		pthread_mutex_unlock(&ledger->read_lock);
 		return status;
 	}
-	status =
-		take_entries(ledger,
-					 ledger_db_bind(&ledger->read, SQL_CAPTURE_NEXT_CLEANABLE, "iiiiiii", where->before,
-									where->taken_at, where->id, end.taken_at, end.id, where->last_id, (int64_t) max),
-					 out, max, count);
+	status = ledger_take_entries(ledger,
+								 ledger_db_bind(&ledger->read, SQL_CAPTURE_NEXT_CLEANABLE, "iiiiiii", where->before,
+												where->taken_at, where->id, end.taken_at, end.id, where->last_id,
+												(int64_t) max),
+								 out, max, count);
 	if (status != TMS_OK)
 		return status;
 	where->ended = *count < max && end.ended;

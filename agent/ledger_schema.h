@@ -82,7 +82,32 @@
 	" ledger BLOB NOT NULL, seq INTEGER NOT NULL, path TEXT NOT NULL, sha256 BLOB NOT NULL) WITHOUT ROWID;"         \
 	"CREATE INDEX intake_key_id ON intake_key (id);"
 
-static const char *const ledger_upgrades[] = {LEDGER_SCHEMA_1, LEDGER_SCHEMA_2};
+/*
+ * Manifests: the captures that are in the image center and in no manifest there yet, by the hour (since 1970) they were captured in.
+ * Those that were uploaded before there were manifests follow piece by piece (meta manifest_walk: the ids up to it are left).
+ */
+#define SQL_HOUR(row)           row ".captured_at / 3600000000"
+#define SQL_MANIFEST_WANTS(row) "(" row ".uploaded_at > 0 AND " row ".aside IS NULL)"
+#define SQL_MANIFEST_DROP_OLD \
+	"DELETE FROM manifest_due WHERE hour = " SQL_HOUR("OLD") " AND ledger = OLD.ledger AND id = OLD.id;"
+#define LEDGER_SCHEMA_3                                                                                             \
+	"CREATE TABLE manifest_due (hour INTEGER NOT NULL, ledger INTEGER NOT NULL, id INTEGER NOT NULL,"               \
+	" PRIMARY KEY (hour, ledger, id)) WITHOUT ROWID;"                                                               \
+	"CREATE TRIGGER capture_in_manifest AFTER UPDATE OF uploaded_at, aside, ledger ON capture "                     \
+	"WHEN " SQL_MANIFEST_WANTS("OLD") " <> " SQL_MANIFEST_WANTS(                                                    \
+		"NEW") " OR OLD.ledger <> NEW.ledger BEGIN " SQL_MANIFEST_DROP_OLD                                          \
+			   " INSERT OR IGNORE INTO manifest_due SELECT " SQL_HOUR(                                              \
+				   "NEW") ", NEW.ledger, NEW.id WHERE " SQL_MANIFEST_WANTS("NEW") "; END;"                          \
+																				  "CREATE TRIGGER "                 \
+																				  "capture_in_no_manifest AFTER "   \
+																				  "DELETE ON capture "              \
+																				  "BEGIN " SQL_MANIFEST_DROP_OLD    \
+																				  " END;"                           \
+																				  "INSERT INTO meta (name, value) " \
+																				  "SELECT 'manifest_walk', "        \
+																				  "coalesce(max(id), 0) FROM capture;"
+
+static const char *const ledger_upgrades[] = {LEDGER_SCHEMA_1, LEDGER_SCHEMA_2, LEDGER_SCHEMA_3};
 #define LEDGER_SCHEMA_VERSION ((int) (sizeof ledger_upgrades / sizeof ledger_upgrades[0]))
 
 #endif

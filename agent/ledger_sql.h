@@ -8,11 +8,13 @@
  *  - counter holds the sums over capture, kept by triggers;
  *  - confirmation has a row (ledger, last_seq) for every time that a ledger was confirmed up to last_seq, none above its
  *    confirmed; the first with last_seq >= seq is seq's. Kept by triggers;
+ *  - manifest_due has a row for every capture that is uploaded, not set aside, and in no manifest yet, but for those up to
+ *    meta manifest_walk; kept by triggers, so that one that was moved or uploaded anew is written anew;
  *  - moved names the rows whose path was made for another (ledger, seq);
  *  - intake_key holds what was answered for the captures of the last LEDGER_KEYS that were appended under a key; `at` (see
  *    ledger_key.c) grows with id, and nothing in it changes when a capture moves, is cleaned or is trimmed.
  *
- * Every statement but SQL_CAPTURE_REQUEST and those of trim, which work in pieces, finds its rows by an index, whatever the
+ * Every statement but SQL_CAPTURE_REQUEST, SQL_MANIFEST_ADD_OLD and those of trim, which work in pieces, finds its rows by an index, whatever the
  * tables hold. Where only a partial index does that it is named (INDEXED BY): a statement that could not use it would fail.
  */
 #ifndef AGENT_LEDGER_SQL_H
@@ -103,6 +105,12 @@ typedef enum LedgerSql
 	SQL_REGISTER_BACKLOG,
 	SQL_REGISTER_OLDEST,
 	SQL_VIOLATIONS,
+	SQL_MANIFEST_NEXT,
+	SQL_MANIFEST_SPAN,
+	SQL_MANIFEST_WAITS,
+	SQL_MANIFEST_READ,
+	SQL_MANIFEST_WRITTEN,
+	SQL_MANIFEST_ADD_OLD,
 	SQL_COUNT
 } LedgerSql;
 
@@ -232,6 +240,29 @@ static const char *const ledger_sql[SQL_COUNT] = {
 	[SQL_VIOLATIONS] = "SELECT count(*) FROM (SELECT 1 FROM ledger l JOIN capture c INDEXED BY capture_violation"
 					   " ON c.ledger = l.no AND c.violation = 1 AND c.seq > l.confirmed"
 					   " WHERE l.building = 0 AND l.confirmed < l.last_seq LIMIT 1000)",
+	[SQL_MANIFEST_NEXT] = "SELECT d.hour, d.ledger, l.uuid FROM manifest_due d CROSS JOIN ledger l ON l.no = d.ledger"
+						  " WHERE (d.hour, d.ledger) > (?1, ?2) ORDER BY d.hour, d.ledger LIMIT 1",
+	[SQL_MANIFEST_SPAN] =
+		"SELECT count(*), min(c.uploaded_at), max(c.uploaded_at), min(c.seq), max(c.seq)"
+		" FROM manifest_due d CROSS JOIN capture c ON c.id = d.id WHERE d.hour = ?1 AND d.ledger = ?2",
+	/* Of the captures of an hour, with seqs from ?3 to ?4 in no manifest: is one among them, or next to them, on its way? */
+	[SQL_MANIFEST_WAITS] =
+		"SELECT EXISTS (SELECT 1 FROM capture c INDEXED BY capture_pending WHERE ledger = ?2 AND " SQL_PENDING
+		" AND seq BETWEEN ?3 AND ?4 AND " SQL_HOUR(
+			"c") " = ?1)"
+				 " OR coalesce((SELECT " SQL_HOUR(
+					 "c") " FROM capture c INDEXED BY capture_pending WHERE ledger = ?2 AND " SQL_PENDING
+						  " AND seq > ?4 ORDER BY seq LIMIT 1) = ?1, 0)"
+						  " OR coalesce((SELECT " SQL_HOUR(
+							  "c") " FROM capture c INDEXED BY capture_pending WHERE ledger = ?2 AND " SQL_PENDING
+								   " AND seq < ?3 ORDER BY seq DESC LIMIT 1) = ?1, 0)",
+	[SQL_MANIFEST_READ] = "SELECT " ENTRY_COLUMNS
+						  " FROM manifest_due d CROSS JOIN capture c ON c.id = d.id JOIN ledger l ON l.no = c.ledger"
+						  " WHERE d.hour = ?1 AND d.ledger = ?2 AND d.id > ?3 ORDER BY d.id LIMIT ?4",
+	[SQL_MANIFEST_WRITTEN] = "DELETE FROM manifest_due WHERE hour = ?1 AND ledger = ?2 AND id = ?3",
+	[SQL_MANIFEST_ADD_OLD] = "INSERT OR IGNORE INTO manifest_due SELECT " SQL_HOUR(
+		"c") ", c.ledger, c.id FROM capture c"
+			 " WHERE c.id > ?1 AND c.id <= ?2 AND " SQL_MANIFEST_WANTS("c"),
 };
 
 #endif

@@ -34,6 +34,7 @@ typedef struct Service
 extern const Service intake_http_service;
 extern const Service intake_spool_service;
 extern const Service uploader_service;
+extern const Service manifest_service;
 extern const Service registrar_service;
 extern const Service cleaner_service;
 extern const Service cache_server_service;

@@ -363,11 +363,13 @@ static bool set_common(Attempt *attempt)
 static bool add_put_headers(Attempt *attempt)
 {
 	UploadClient *client = attempt->client;
+	const char *type = attempt->object.type;
 	char hex[TMS_SHA256_HEX_SIZE];
 	char line[sizeof("X-Content-SHA256: ") + TMS_SHA256_HEX_SIZE];
 
+	snprintf(line, sizeof(line), "Content-Type: %s", type != NULL ? type : "image/jpeg");
 	/* An empty Expect: a store that does not know it would cost a second's wait. */
-	if (!add_header(attempt, "Content-Type: image/jpeg") || !add_header(attempt, "Expect:"))
+	if (!add_header(attempt, line) || !add_header(attempt, "Expect:"))
 		return false;
 	if (client->s3)
 	{

@@ -32,6 +32,7 @@ typedef struct UploadObject
 	int64_t bytes;
 	uint8_t sha256[TMS_SHA256_SIZE];
 	bool overwrite; /* PUT to an S3 store: take the place of what is there already */
+	const char *type; /* PUT: what it is, in static memory; NULL: image/jpeg */
 } UploadObject;
 
 #define UPLOAD_ETAG_SIZE 132

@@ -16,10 +16,8 @@ static const struct Watched
 	const char *thread;
 	HealthPart part;
 } watched[] = {
-	{"uploader", HEALTH_IMAGE_CENTER},
-	{"registrar", HEALTH_PATH_CENTER},
-	{"cleaner", HEALTH_CLEANER},
-	{"spool", HEALTH_INTAKE},
+	{"uploader", HEALTH_IMAGE_CENTER}, {"manifest", HEALTH_IMAGE_CENTER}, {"registrar", HEALTH_PATH_CENTER},
+	{"cleaner", HEALTH_CLEANER},       {"spool", HEALTH_INTAKE},
 };
 
 #define WATCHED_COUNT ((int) (sizeof(watched) / sizeof(watched[0])))
