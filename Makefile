@@ -5,7 +5,7 @@ EXTENSION = tms
 EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" tms.control)
 MODULE_big = tms
 
-COMMON = status sha256 object_path capture_id capture_record url_sign sigv4 s3 jpeg
+COMMON = status sha256 object_path capture_id capture_record url_sign sigv4 s3 s3_list jpeg
 OBJS = $(COMMON:%=common/%.o) \
 	$(patsubst %.c,%.o,$(sort $(wildcard tms_ext/*.c) $(wildcard tms_fdw/*.c)))
 

@@ -145,6 +145,18 @@ bool tms_s3_sign(const TmsSigv4Credentials *credentials, const TmsS3Request *req
 	return add_field(add, argument, "Authorization", authorization);
 }
 
+bool tms_s3_url(const TmsS3Request *request, char url[TMS_S3_URL_SIZE])
+{
+	TmsSigv4Request plain;
+	Place place;
+	char target[TMS_S3_URL_SIZE];
+
+	if (!take_apart(request->base_url, request->key, &place))
+		return false;
+	plain = as_sigv4(request, &place);
+	return tms_sigv4_target(&plain, target, sizeof(target)) && make_url(&place, target, url);
+}
+
 bool tms_s3_presign(const TmsSigv4Credentials *credentials, const TmsS3Request *request, int64_t expires,
 					char url[TMS_S3_URL_SIZE])
 {
@@ -166,7 +178,7 @@ bool tms_s3_presign(const TmsSigv4Credentials *credentials, const TmsS3Request *
 		   make_url(&place, target, url);
 }
 
-/* --- refusals --- */
+/* --- answers --- */
 
 /* Where `text` stands in the len bytes at data, which may hold anything; NULL: nowhere. */
 static const char *find(const char *data, size_t len, const char *text)
@@ -217,8 +229,7 @@ static void copy_text(const char *text, size_t len, char *out, size_t size)
 	out[used] = '\0';
 }
 
-/* Copies what stands in the first element of that name; leaves out alone when there is none. */
-static void copy_element(const char *body, size_t len, const char *name, char *out, size_t size)
+bool tms_s3_element(const char *body, size_t len, const char *name, char *out, size_t size)
 {
 	char tag[32];
 	const char *start;
@@ -228,12 +239,15 @@ static void copy_element(const char *body, size_t len, const char *name, char *o
 	snprintf(tag, sizeof(tag), "<%s>", name);
 	start = find(body, len, tag);
 	if (start == NULL)
-		return;
+		return false;
 	start += strlen(tag);
 	left = len - (size_t) (start - body);
 	end = memchr(start, '<', left);
 	copy_text(start, end != NULL ? (size_t) (end - start) : left, out, size);
+	return true;
 }
+
+/* --- refusals --- */
 
 void tms_s3_refusal_read(TmsS3Refusal *refusal, int status, const char *body, size_t len, const char *region,
 						 int64_t store_time, int64_t now)
@@ -244,10 +258,10 @@ void tms_s3_refusal_read(TmsS3Refusal *refusal, int status, const char *body, si
 		refusal->clock_ahead = now - store_time;
 	if (find(body, len, "<Error") == NULL)
 		return;
-	copy_element(body, len, "Code", refusal->code, sizeof(refusal->code));
-	copy_element(body, len, "Message", refusal->message, sizeof(refusal->message));
-	copy_element(body, len, "Region", refusal->region, sizeof(refusal->region));
-	copy_element(body, len, "Endpoint", refusal->endpoint, sizeof(refusal->endpoint));
+	(void) tms_s3_element(body, len, "Code", refusal->code, sizeof(refusal->code));
+	(void) tms_s3_element(body, len, "Message", refusal->message, sizeof(refusal->message));
+	(void) tms_s3_element(body, len, "Region", refusal->region, sizeof(refusal->region));
+	(void) tms_s3_element(body, len, "Endpoint", refusal->endpoint, sizeof(refusal->endpoint));
 	/* Some stores name the region with every refusal. */
 	if (strcmp(refusal->region, region) == 0)
 		refusal->region[0] = '\0';

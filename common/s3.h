@@ -41,9 +41,18 @@ typedef bool TmsS3AddHeader(void *argument, const char *line);
 extern bool tms_s3_sign(const TmsSigv4Credentials *credentials, const TmsS3Request *request, char url[TMS_S3_URL_SIZE],
 						TmsS3AddHeader *add, void *argument);
 
+/* Makes the URL of a request that nobody signs; false as above. */
+extern bool tms_s3_url(const TmsS3Request *request, char url[TMS_S3_URL_SIZE]);
+
 /* Makes a URL that whoever has it can use for `expires` seconds (1 to TMS_SIGV4_EXPIRES_MAX); false as above. */
 extern bool tms_s3_presign(const TmsSigv4Credentials *credentials, const TmsS3Request *request, int64_t expires,
 						   char url[TMS_S3_URL_SIZE]);
+
+/*
+ * Copies what stands in the first XML element of that name, without attributes, as one line of printable ASCII, cut to size.
+ * False, and `out` left alone, when there is none. The body may be anything.
+ */
+extern bool tms_s3_element(const char *body, size_t len, const char *name, char *out, size_t size);
 
 /* --- refusals --- */
 

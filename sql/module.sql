@@ -24,7 +24,8 @@ WHERE c.relkind IN ('r', 'S') AND NOT c.oid = ANY (SELECT unnest(extconfig) FROM
 -- A function that runs as its owner, and every one in PL/pgSQL, looks names up where nobody else can put any.
 SELECT p.oid::regprocedure AS open_search_path FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid
 WHERE (p.prosecdef OR p.prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql'))
-	AND NOT 'search_path=pg_catalog, pg_temp' = ANY (coalesce(p.proconfig, '{}'));
+	AND NOT 'search_path=pg_catalog, pg_temp' = ANY (coalesce(p.proconfig, '{}'))
+	AND p.prokind <> 'p'; -- procedures that commit cannot have it, and set it in every transaction
 
 -- What everybody may call: nothing that fetches, writes or tells a secret; and see: the columns of tms.device that queries join.
 SELECT p.oid::regprocedure AS everybody_calls, CASE p.provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile' END

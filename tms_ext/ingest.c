@@ -5,6 +5,8 @@
  *
  *  - accepted_seq: every seq up to it has its row in tms.capture, or is inside a declared gap, or had a row that was dropped
  *    with its day; no seq above it has a row or is in a gap;
+ *  - settled_seq, after an import from manifests (manifest.c) that left gaps: those above it are open, for the agent may have
+ *    what no manifest has. No agent is answered an accepted_seq beyond an open gap, so none takes for registered what is not;
  *  - a row is never updated, and no seq gets a second one: a call that repeats a seq is compared with the row. Where they
  *    differ, two histories have the same seqs (a copied or rolled-back ledger), and the agent is told to go on under another
  *    ledger from there (fork_from);
@@ -29,23 +31,13 @@
 #include "tms_ext/ingest_header.h"
 #include "tms_ext/ingest_ledger.h"
 #include "tms_ext/ingest_rows.h"
+#include "tms_ext/ingest_take.h"
 #include "tms_ext/owner.h"
 #include "tms_ext/partition.h"
 
-/* With retention off, what claims to be older than this comes from a clock that was never set. */
-#define EARLIEST_SANE_DAY 1 /* since 2000-01-01 */
-
 #define REASON_DROPPED "dropped from the ledger before it was registered"
-#define REASON_LOST    "no longer held by the ledger"
 
 PG_FUNCTION_INFO_V1(tms_ingest);
-
-/* Seqs, ascending, as ranges. */
-typedef struct SeqList
-{
-	TmsSeqRange *ranges;
-	int count;
-} SeqList;
 
 /* One call. */
 typedef struct Ingest
@@ -56,31 +48,7 @@ typedef struct Ingest
 	TmsIngestLedger ledger;
 	int64 answer; /* accepted_seq of the answer */
 	int64 fork_from; /* 0: none */
-
-	/* what to do with the rows */
-	int *picked; /* rows to insert */
-	int picked_count;
-	SeqList filled; /* seqs to insert that are inside gaps */
-	SeqList missing; /* seqs to declare as gaps */
 } Ingest;
-
-static SeqList seq_list(int most)
-{
-	SeqList list = {palloc(sizeof(TmsSeqRange) * (most + 1)), 0};
-
-	return list;
-}
-
-/* Appends a seq that is greater than all before. */
-static void seq_list_add(SeqList *list, int64 seq)
-{
-	TmsSeqRange *last = &list->ranges[list->count - 1];
-
-	if (list->count > 0 && last->to == seq - 1)
-		last->to = seq;
-	else
-		list->ranges[list->count++] = (TmsSeqRange){seq, seq};
-}
 
 static bool digest_differs(bytea *stored, const uint8 *digest)
 {
@@ -107,105 +75,6 @@ static bool history_differs(const Ingest *ingest)
 	return capture != NULL && capture->sha256 != NULL && digest_differs(capture->sha256, ingest->header.prev_sha256);
 }
 
-/* Is column's value the stored one, byte by byte? */
-static bool equals_stored(const TmsIngestRows *rows, TmsIngestColumnNo column, int row, const struct varlena *stored)
-{
-	struct varlena *value;
-
-	if (rows->columns[column].nulls[row] || stored == NULL)
-		return rows->columns[column].nulls[row] && stored == NULL;
-	value = PG_DETOAST_DATUM_PACKED(rows->columns[column].values[row]);
-	return VARSIZE_ANY_EXHDR(value) == VARSIZE_ANY_EXHDR(stored) &&
-		   memcmp(VARDATA_ANY(value), VARDATA_ANY(stored), VARSIZE_ANY_EXHDR(stored)) == 0;
-}
-
-static bool in_ranges(const TmsSeqRange *ranges, int count, int64 seq)
-{
-	int i;
-
-	for (i = 0; i < count; i++)
-		if (ranges[i].from <= seq && seq <= ranges[i].to)
-			return true;
-	return false;
-}
-
-/* Rows whose seq is accepted already; sets fork_from at the first one that is another capture than the stored one. */
-static void sort_known(Ingest *ingest, int count)
-{
-	TmsSeqRange seqs = {ingest->header.first_seq, ingest->header.first_seq + count - 1};
-	TmsStoredCaptures stored = tms_ingest_stored(ingest->ledger.ledger_no, seqs);
-	TmsSeqRange *gaps;
-	int gap_count = tms_ingest_gaps(ingest->ledger.ledger_no, seqs, &gaps);
-	int row;
-
-	for (row = 0; row < count && ingest->fork_from == 0; row++)
-	{
-		int64 seq = seqs.from + row;
-		const TmsStoredCapture *capture = tms_ingest_stored_get(&stored, seq);
-
-		if (!ingest->rows.held[row])
-			continue;
-		if (capture == NULL)
-		{
-			if (!in_ranges(gaps, gap_count, seq))
-				continue; /* its day was dropped */
-			ingest->picked[ingest->picked_count++] = row;
-			seq_list_add(&ingest->filled, seq);
-		}
-		else if (!equals_stored(&ingest->rows, TMS_INGEST_PATH, row, capture->path) ||
-				 !equals_stored(&ingest->rows, TMS_INGEST_SHA256, row, capture->sha256))
-			ingest->fork_from = seq;
-	}
-}
-
-/* Rows that are new, from this one on. */
-static void sort_new(Ingest *ingest, int row)
-{
-	TmsIngestLedger *ledger = &ingest->ledger;
-	const TmsIngestColumn *digests = &ingest->rows.columns[TMS_INGEST_SHA256];
-	int last = ingest->rows.count - 1;
-
-	for (; row <= last; row++)
-	{
-		if (ingest->rows.held[row])
-			ingest->picked[ingest->picked_count++] = row;
-		else
-			seq_list_add(&ingest->missing, ingest->header.first_seq + row);
-	}
-	ledger->accepted_seq = ingest->header.first_seq + last;
-	ledger->has_accepted_sha256 = ingest->rows.held[last] && !digests->nulls[last];
-	if (ledger->has_accepted_sha256)
-		memcpy(ledger->accepted_sha256, VARDATA_ANY(DatumGetByteaPP(digests->values[last])), TMS_SHA256_SIZE);
-}
-
-/* Decides about every row, then writes what was decided. */
-static void take_rows(Ingest *ingest)
-{
-	int32 ledger_no = ingest->ledger.ledger_no;
-	int count = ingest->rows.count;
-	int64 known = ingest->ledger.accepted_seq - ingest->header.first_seq + 1;
-	int i;
-
-	/* After a restore of the path center the rows may begin too late: the answer tells the agent where to go on. */
-	if (count == 0 || known < 0)
-		return;
-	ingest->picked = palloc(sizeof(int) * count);
-	ingest->filled = seq_list(count);
-	ingest->missing = seq_list(count);
-	if (known > 0)
-		sort_known(ingest, (int) Min(known, count));
-	if (ingest->fork_from == 0 && known < count)
-		sort_new(ingest, (int) known);
-
-	if (ingest->picked_count > 0)
-		tms_ingest_insert(&ingest->rows, ingest->picked, ingest->picked_count, ingest->header.first_seq, ledger_no,
-						  ingest->device.device_id);
-	for (i = 0; i < ingest->filled.count; i++)
-		tms_ingest_gap_fill(ledger_no, ingest->filled.ranges[i]);
-	for (i = 0; i < ingest->missing.count; i++)
-		tms_ingest_gap_declare(ledger_no, ingest->missing.ranges[i], REASON_LOST);
-}
-
 /* Takes what the agent says of the ledger as a whole. One that is told to fork speaks of a history that is not this one. */
 static void take_report(Ingest *ingest)
 {
@@ -226,6 +95,31 @@ static void take_report(Ingest *ingest)
 		tms_ingest_status_put(ingest->device.device_id, header->status);
 }
 
+/*
+ * Which accepted_seq to answer. Gaps that an import left are open until the agent has gone over them: it is led back to the
+ * first one, and what its rows do not fill, or its ledger no longer has, is missing for good.
+ */
+static int64 settle(Ingest *ingest)
+{
+	TmsIngestLedger *ledger = &ingest->ledger;
+	const TmsIngestHeader *header = &ingest->header;
+	int64 open;
+
+	if (ledger->settled_seq == TMS_ALL_SETTLED)
+		return ledger->accepted_seq;
+	ledger->settled_seq = Max(ledger->settled_seq, header->oldest_seq - 1);
+	open = tms_ingest_gap_above(ledger->ledger_no, ledger->settled_seq);
+	if (open != 0 && ingest->fork_from == 0 && ingest->rows.count > 0 && header->first_seq <= open)
+	{
+		ledger->settled_seq = Max(ledger->settled_seq, header->first_seq + ingest->rows.count - 1);
+		open = tms_ingest_gap_above(ledger->ledger_no, ledger->settled_seq);
+	}
+	if (open != 0)
+		return Min(ledger->accepted_seq, open - 1);
+	ledger->settled_seq = TMS_ALL_SETTLED;
+	return ledger->accepted_seq;
+}
+
 /* The protocol, once the caller is known and the ledger locked. */
 static void run_protocol(Ingest *ingest)
 {
@@ -244,17 +138,18 @@ static void run_protocol(Ingest *ingest)
 		ledger->accepted_seq = header->oldest_seq - 1;
 		ledger->has_accepted_sha256 = false;
 	}
-	take_rows(ingest);
+	ingest->fork_from = tms_ingest_take(ledger, ingest->device.device_id, &ingest->rows, header->first_seq).fork_from;
+	ingest->answer = settle(ingest);
 	take_report(ingest);
-	tms_ingest_ledger_update(ledger, ingest->device.device_id);
-	ingest->answer = ledger->accepted_seq;
+	ledger->device_id = ingest->device.device_id;
+	tms_ingest_ledger_update(ledger);
 }
 
 /* Brings the rows under the rules of a record; now is when this statement came. */
 static void check_rows(Ingest *ingest)
 {
 	TimestampTz now = GetCurrentStatementStartTimestamp();
-	TimestampTz earliest = tms_day_start(EARLIEST_SANE_DAY);
+	TimestampTz earliest = tms_day_start(TMS_EARLIEST_SANE_DAY);
 
 	if (tms_retention > 0)
 		earliest = Max(earliest, now - tms_retention * USECS_PER_MINUTE);

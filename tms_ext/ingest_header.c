@@ -3,12 +3,10 @@
  */
 #include "postgres.h"
 
-#include <errno.h>
-
 #include "utils/builtins.h"
-#include "utils/numeric.h"
 
 #include "tms_ext/ingest_header.h"
+#include "tms_ext/json_text.h"
 
 /* More than any header and heartbeat needs. */
 #define HEADER_BYTES_MAX 65536
@@ -65,8 +63,6 @@ static char *get_text(Jsonb *json, const char *name, bool required)
 static int64 get_number(Jsonb *json, const struct NumberField *field)
 {
 	JsonbValue value;
-	const char *text;
-	char *end;
 	int64 number;
 
 	if (!get_field(json, field->name, &value))
@@ -77,10 +73,7 @@ static int64 get_number(Jsonb *json, const struct NumberField *field)
 	}
 	if (value.type != jbvNumeric)
 		field_error(field->name, "It must be a number.");
-	text = numeric_normalize(value.val.numeric);
-	errno = 0;
-	number = strtoll(text, &end, 10);
-	if (errno != 0 || *end != '\0' || number < field->min || number > field->max)
+	if (!tms_json_whole_number(&value, field->min, field->max, &number))
 		field_error(field->name, psprintf("It must be a whole number from " INT64_FORMAT " to " INT64_FORMAT ".",
 										  field->min, field->max));
 	return number;

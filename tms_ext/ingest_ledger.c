@@ -28,7 +28,7 @@ static TmsIngestStatement find_device = {
 
 static TmsIngestStatement lock_ledger = {
 	"SELECT ledger_no, accepted_seq, accepted_sha256, last_seq, uploaded_seq, uploaded_max, cleaned_seq, report_no,"
-	" request_seen FROM tms.ledger WHERE ledger = $1 FOR NO KEY UPDATE",
+	" request_seen, settled_seq, device_id FROM tms.ledger WHERE ledger = $1 FOR NO KEY UPDATE",
 	1,
 	{UUIDOID}};
 
@@ -39,10 +39,10 @@ static TmsIngestStatement insert_ledger = {
 
 static TmsIngestStatement update_ledger = {
 	"UPDATE tms.ledger SET device_id = $2, accepted_seq = $3, accepted_sha256 = $4, last_seq = $5, uploaded_seq = $6,"
-	" uploaded_max = $7, cleaned_seq = $8, report_no = $9, request_seen = $10, last_seen_at = now()"
+	" uploaded_max = $7, cleaned_seq = $8, report_no = $9, request_seen = $10, settled_seq = $11, last_seen_at = now()"
 	" WHERE ledger_no = $1",
-	10,
-	{INT4OID, INT4OID, INT8OID, BYTEAOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}};
+	11,
+	{INT4OID, INT4OID, INT8OID, BYTEAOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID}};
 
 static TmsIngestStatement put_status = {
 	"INSERT INTO tms.device_status (device_id, at, status) VALUES ($1, now(), $2)"
@@ -83,6 +83,12 @@ static TmsIngestStatement find_gaps = {
 	" ORDER BY from_seq",
 	3,
 	{INT4OID, INT8OID, INT8OID}};
+
+static TmsIngestStatement find_gap_above = {
+	"SELECT greatest(from_seq, $2 + 1) FROM tms.declared_gap WHERE ledger_no = $1 AND to_seq > $2"
+	" ORDER BY from_seq LIMIT 1",
+	2,
+	{INT4OID, INT8OID}};
 
 /* Is this the token's digest? Takes the same time for every wrong token; without a digest, for every token. */
 static bool token_matches(const char *token, bytea *token_hash)
@@ -150,6 +156,10 @@ static bool ledger_find(const TmsUuid *uuid, TmsIngestLedger *out)
 	out->cleaned_seq = DatumGetInt64(tms_ingest_result(0, 7, &is_null));
 	out->report_no = DatumGetInt64(tms_ingest_result(0, 8, &is_null));
 	out->request_seen = DatumGetInt64(tms_ingest_result(0, 9, &is_null));
+	out->settled_seq = DatumGetInt64(tms_ingest_result(0, 10, &is_null));
+	if (is_null)
+		out->settled_seq = TMS_ALL_SETTLED;
+	out->device_id = DatumGetInt32(tms_ingest_result(0, 11, &is_null));
 	return true;
 }
 
@@ -177,16 +187,21 @@ static Datum digest_datum(const uint8 *digest)
 	return PointerGetDatum(bytes);
 }
 
-void tms_ingest_ledger_update(const TmsIngestLedger *ledger, int32 device_id)
+void tms_ingest_ledger_update(const TmsIngestLedger *ledger)
 {
 	Datum values[] = {
-		Int32GetDatum(ledger->ledger_no),      Int32GetDatum(device_id),           Int64GetDatum(ledger->accepted_seq),
+		Int32GetDatum(ledger->ledger_no),      Int32GetDatum(ledger->device_id),   Int64GetDatum(ledger->accepted_seq),
 		digest_datum(ledger->accepted_sha256), Int64GetDatum(ledger->last_seq),    Int64GetDatum(ledger->uploaded_seq),
 		Int64GetDatum(ledger->uploaded_max),   Int64GetDatum(ledger->cleaned_seq), Int64GetDatum(ledger->report_no),
-		Int64GetDatum(ledger->request_seen),
+		Int64GetDatum(ledger->request_seen),   Int64GetDatum(ledger->settled_seq),
 	};
+	char nulls[] = "           ";
 
-	tms_ingest_execute(&update_ledger, values, ledger->has_accepted_sha256 ? NULL : "   n      ");
+	if (!ledger->has_accepted_sha256)
+		nulls[3] = 'n';
+	if (ledger->settled_seq == TMS_ALL_SETTLED)
+		nulls[10] = 'n';
+	tms_ingest_execute(&update_ledger, values, nulls);
 }
 
 void tms_ingest_status_put(int32 device_id, Jsonb *status)
@@ -247,4 +262,14 @@ int tms_ingest_gaps(int32 ledger_no, TmsSeqRange seqs, TmsSeqRange **gaps)
 		(*gaps)[i].to = DatumGetInt64(tms_ingest_result(i, 2, &is_null));
 	}
 	return count;
+}
+
+int64 tms_ingest_gap_above(int32 ledger_no, int64 seq)
+{
+	Datum values[] = {Int32GetDatum(ledger_no), Int64GetDatum(seq)};
+	bool is_null;
+
+	if (tms_ingest_execute(&find_gap_above, values, NULL) == 0)
+		return 0;
+	return DatumGetInt64(tms_ingest_result(0, 1, &is_null));
 }

@@ -26,6 +26,7 @@ typedef struct TmsIngestDevice
 typedef struct TmsIngestLedger
 {
 	int32 ledger_no;
+	int32 device_id; /* that reports it */
 	int64 accepted_seq;
 	bool has_accepted_sha256;
 	uint8 accepted_sha256[TMS_SHA256_SIZE];
@@ -35,7 +36,10 @@ typedef struct TmsIngestLedger
 	int64 cleaned_seq;
 	int64 report_no;
 	int64 request_seen;
+	int64 settled_seq; /* gaps above it are open: an import left them, and the agent may fill them yet */
 } TmsIngestLedger;
+
+#define TMS_ALL_SETTLED INT64CONST(-1) /* a settled_seq: no gap is open */
 
 /* Seqs from .. to, both included. */
 typedef struct TmsSeqRange
@@ -50,8 +54,8 @@ extern void tms_ingest_authenticate(const TmsIngestHeader *header, TmsIngestDevi
 /* Reads the ledger's row and locks it to the end of the transaction; makes it when the ledger was never seen. */
 extern void tms_ingest_ledger_lock(const TmsUuid *ledger, int32 device_id, TmsIngestLedger *out);
 
-/* Writes it back; device_id is the one that reports it now. */
-extern void tms_ingest_ledger_update(const TmsIngestLedger *ledger, int32 device_id);
+/* Writes it back. */
+extern void tms_ingest_ledger_update(const TmsIngestLedger *ledger);
 
 /* Keeps a heartbeat. */
 extern void tms_ingest_status_put(int32 device_id, Jsonb *status);
@@ -70,5 +74,8 @@ extern void tms_ingest_gap_fill(int32 ledger_no, TmsSeqRange seqs);
 
 /* Gaps that overlap these seqs, ascending; memory is the current context's. */
 extern int tms_ingest_gaps(int32 ledger_no, TmsSeqRange seqs, TmsSeqRange **gaps);
+
+/* The first seq above this one that is in a gap; 0: none. */
+extern int64 tms_ingest_gap_above(int32 ledger_no, int64 seq);
 
 #endif

@@ -13,6 +13,9 @@
 
 #define TMS_INGEST_ROWS_MAX 10000
 
+/* What claims to be older than this comes from a clock that was never set; days since 2000-01-01. */
+#define TMS_EARLIEST_SANE_DAY 1
+
 /* Columns in the order of tms.ingest's arguments. */
 typedef enum TmsIngestColumnNo
 {

@@ -82,15 +82,15 @@ static bool add_header(void *arg, const char *line)
 	return headers->n_lines < S3_HEADERS_MAX;
 }
 
-/* Fills in URL and signature of a request to an S3 store; returns NULL, or why not. */
-static const char *sign_request(const TmsServerOptions *options, const char *key, TmsFetchRequest *request)
+/* Fills in URL and, when the user has a key, signature of a request to an S3 store; returns NULL, or why not. */
+static const char *s3_request(const TmsServerOptions *options, const TmsS3Request *object, TmsFetchRequest *request)
 {
 	TmsSigv4Credentials credentials = credentials_of(options);
-	TmsS3Request object = object_request(options, key, request->wanted == TMS_WANTED_HEAD ? "HEAD" : "GET");
 	Headers headers = {palloc0(S3_HEADERS_MAX * sizeof(char *)), 0};
 	char url[TMS_S3_URL_SIZE];
 
-	if (!tms_s3_sign(&credentials, &object, url, add_header, &headers))
+	if (options->access_key_id == NULL ? !tms_s3_url(object, url)
+									   : !tms_s3_sign(&credentials, object, url, add_header, &headers))
 		return "URL could not be signed";
 	request->url = pstrdup(url);
 	request->headers = headers.lines;
@@ -139,6 +139,26 @@ static char *signed_url(const TmsServerOptions *options, const TmsDevice *device
 	return NULL;
 }
 
+const char *tms_source_store_request(const TmsServerOptions *options, const char *key, const TmsSigv4Field *query,
+									 int query_count, TmsFetchRequest *request)
+{
+	TmsS3Request object = object_request(options, key, request->wanted == TMS_WANTED_HEAD ? "HEAD" : "GET");
+
+	request->allow_loopback = true;
+	request->username = options->username;
+	request->password = options->password;
+	request->bearer_token = options->bearer_token;
+	if (options->store != TMS_STORE_S3)
+	{
+		request->url = psprintf("%s/%s", options->url, key);
+		return NULL;
+	}
+	request->s3_region = options->region;
+	object.query = query;
+	object.query_count = query_count;
+	return s3_request(options, &object, request);
+}
+
 const char *tms_source_request(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices,
 							   int32 device_id, const char *path, TmsFetchRequest *request)
 {
@@ -153,19 +173,8 @@ const char *tms_source_request(TmsOrigin source, const TmsServerOptions *options
 		request->allow_loopback = request->url != NULL && tms_url_names_loopback(device->base_url);
 		return why;
 	}
-	request->allow_loopback = true;
 	why = object_key(device, path, key);
-	if (why != NULL)
-		return why;
-	if (options->store == TMS_STORE_S3)
-		request->s3_region = options->region;
-	if (options->access_key_id != NULL)
-		return sign_request(options, key, request);
-	request->url = psprintf("%s/%s", options->url, key);
-	request->username = options->username;
-	request->password = options->password;
-	request->bearer_token = options->bearer_token;
-	return NULL;
+	return why != NULL ? why : tms_source_store_request(options, key, NULL, 0, request);
 }
 
 char *tms_source_public_url(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices, int32 device_id,

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "common/sigv4.h"
 #include "tms_ext/breaker.h"
 #include "tms_ext/fetch_stats.h"
 #include "tms_fdw/device.h"
@@ -26,6 +27,13 @@ extern int tms_source_order(const TmsServerOptions *options, TmsDeviceCache *dev
  */
 extern const char *tms_source_request(TmsOrigin source, const TmsServerOptions *options, TmsDeviceCache *devices,
 									  int32 device_id, const char *path, TmsFetchRequest *request);
+
+/*
+ * Fills in where and how to ask the image center for an object by its key (NULL: an S3 store's base URL itself), with the
+ * parameters of an S3 store's query; the rest as above. Returns NULL, or why it cannot be asked.
+ */
+extern const char *tms_source_store_request(const TmsServerOptions *options, const char *key,
+											const TmsSigv4Field *query, int query_count, TmsFetchRequest *request);
 
 /*
  * The URL under which anybody can load an image from one source until `expires` (seconds since 1970) without further

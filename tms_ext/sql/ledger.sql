@@ -12,6 +12,7 @@ CREATE TABLE tms.ledger (
 	cleaned_seq bigint NOT NULL DEFAULT 0 CHECK (cleaned_seq BETWEEN 0 AND 4294967295),
 	report_no bigint NOT NULL DEFAULT 0,
 	request_seen bigint NOT NULL DEFAULT 0,
+	settled_seq bigint CHECK (settled_seq BETWEEN 0 AND 4294967295),
 	first_seen_at timestamptz NOT NULL DEFAULT now(),
 	last_seen_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
@@ -28,6 +29,8 @@ COMMENT ON COLUMN tms.ledger.uploaded_max IS 'no capture above this seq is in th
 COMMENT ON COLUMN tms.ledger.cleaned_seq IS 'every capture up to this seq has left the front end''s cache';
 COMMENT ON COLUMN tms.ledger.report_no IS 'number of the newest report; the watermarks are from it';
 COMMENT ON COLUMN tms.ledger.request_seen IS 'newest upload request the agent has carried out';
+COMMENT ON COLUMN tms.ledger.settled_seq IS
+	'gaps above this seq were left by an import from manifests and wait for the agent, which may fill them; NULL: there are none';
 COMMENT ON COLUMN tms.ledger.first_seen_at IS 'when it was first reported';
 COMMENT ON COLUMN tms.ledger.last_seen_at IS 'when it was last reported';
 

@@ -43,6 +43,8 @@ http {
 			alias $dir/objects/;
 			dav_methods PUT DELETE;
 			create_full_put_path on;
+			autoindex on;
+			autoindex_format json;
 		}
 		$extra
 	}
