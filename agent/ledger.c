@@ -59,18 +59,23 @@ static void remove_placed(Ledger *ledger, const char *path)
 		log_event(LOG_LEVEL_WARNING, "ledger", "path=%s error=\"not acknowledged, but left in the cache\"", path);
 }
 
-static void run_job(Ledger *ledger, LedgerJob *job)
+/* Runs a job in a savepoint. False: the transaction is not what it has to be any more, and nothing of the group may hold. */
+static bool run_job(Ledger *ledger, LedgerJob *job)
 {
 	LedgerDb *db = &ledger->write;
 	LedgerActive before = ledger->active;
+	bool sound;
 
 	job->status = ledger_db_run(db, ledger_db_bind(db, SQL_SAVE, ""));
 	if (job->status != TMS_OK)
-		return;
+		return false;
 	job->status = job->run(ledger, job);
-	if (job->status != TMS_OK && ledger_db_run(db, ledger_db_bind(db, SQL_SAVE_BACK, "")) != TMS_OK)
-		job->status = TMS_IO;
-	if (ledger_db_run(db, ledger_db_bind(db, SQL_SAVE_DONE, "")) != TMS_OK)
+	/* On some failures SQLite rolls all back by itself: the next savepoint would be a transaction of its own. */
+	sound = !sqlite3_get_autocommit(db->handle) &&
+			(job->status == TMS_OK || ledger_db_run(db, ledger_db_bind(db, SQL_SAVE_BACK, "")) == TMS_OK) &&
+			ledger_db_run(db, ledger_db_bind(db, SQL_SAVE_DONE, "")) == TMS_OK;
+	/* All of the group are told so: it has to be a failure. */
+	if (!sound && job->status != TMS_FULL && job->status != TMS_DAMAGED && job->status != TMS_MEMORY)
 		job->status = TMS_IO;
 	if (job->status != TMS_OK)
 	{
@@ -79,6 +84,7 @@ static void run_job(Ledger *ledger, LedgerJob *job)
 			remove_placed(ledger, job->placed);
 		job->placed = NULL;
 	}
+	return sound;
 }
 
 static bool same_folder(const char *a, const char *b)
@@ -186,12 +192,8 @@ static void run_group(Ledger *ledger, LedgerJob *group)
 	if (status == TMS_OK)
 		status = ledger_db_run(db, ledger_db_bind(db, SQL_BEGIN, ""));
 	for (LedgerJob *job = group; job && status == TMS_OK; job = job->next)
-	{
-		run_job(ledger, job);
-		/* On some failures SQLite rolls all back by itself: the next savepoint would be a transaction of its own. */
-		if (sqlite3_get_autocommit(db->handle))
-			status = job->status == TMS_OK ? TMS_IO : job->status;
-	}
+		if (!run_job(ledger, job))
+			status = job->status;
 	if (status == TMS_OK)
 		status = sync_folders(ledger, group);
 	if (status == TMS_OK)

@@ -75,16 +75,14 @@ static TmsStatus place(Ledger *ledger, const char *temporary, const char *path)
 	return status == TMS_NOT_FOUND || status == TMS_EXISTS ? TMS_IO : status;
 }
 
-static TmsStatus run_append(Ledger *ledger, LedgerJob *job)
+/* Gives the next seq, places the file, adds the row. */
+static TmsStatus append_new(Ledger *ledger, LedgerJob *job)
 {
-	Append *append = job->argument;
+	const Append *append = job->argument;
 	LedgerEntry *entry = append->entry;
 	LedgerActive *active = &ledger->active;
-	TmsStatus status = append->key ? ledger_key_find(ledger, append->key, entry) : TMS_NOT_FOUND;
+	TmsStatus status = make_room(ledger);
 
-	if (status != TMS_NOT_FOUND)
-		return status;
-	status = make_room(ledger);
 	if (status != TMS_OK)
 		return status;
 	entry->ledger = active->uuid;
@@ -101,7 +99,19 @@ static TmsStatus run_append(Ledger *ledger, LedgerJob *job)
 		status = ledger_key_put(ledger, append->key, entry);
 	if (status == TMS_OK)
 		active->last_seq = entry->seq;
-	return status == TMS_EXISTS ? TMS_IO : status; /* only a key may be said to exist */
+	return status;
+}
+
+static TmsStatus run_append(Ledger *ledger, LedgerJob *job)
+{
+	const Append *append = job->argument;
+	TmsStatus status = append->key ? ledger_key_find(ledger, append->key, append->entry) : TMS_NOT_FOUND;
+
+	if (status != TMS_NOT_FOUND)
+		return status;
+	status = append_new(ledger, job);
+	/* Only what a key was answered with may be said to be there: that is an acknowledgement. */
+	return status == TMS_EXISTS || status == TMS_NOT_FOUND ? TMS_IO : status;
 }
 
 TmsStatus ledger_append(Ledger *ledger, const char *temporary, const char *key, LedgerEntry *entry)

@@ -373,6 +373,38 @@ static void failed_commit_is_settled(void **state)
 	free(entries);
 }
 
+/* A job in which SQLite gave the whole transaction up, as it does on some failures, and then says the status it was given. */
+static TmsStatus lose_transaction(Ledger *ledger, LedgerJob *job)
+{
+	LedgerEntry entry;
+
+	memset(&entry, 0, sizeof entry);
+	record_init(&entry.record);
+	entry.seq = ledger->active.last_seq + 1;
+	assert_int_equal(ledger_insert(ledger, ledger->active.no, &entry), TMS_OK);
+	assert_int_equal(sqlite3_exec(ledger->write.handle, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+	return *(const TmsStatus *) job->argument;
+}
+
+/* Whatever the job says, none of its transaction holds and nobody is told that it does. */
+static void lost_transaction_is_a_failure(void **state)
+{
+	static const TmsStatus said[] = {TMS_OK, TMS_EXISTS, TMS_CONFLICT, TMS_FULL};
+	static const TmsStatus told[] = {TMS_IO, TMS_IO, TMS_IO, TMS_FULL};
+	Place *place = *state;
+	LedgerEntry entry;
+
+	for (size_t i = 0; i < sizeof said / sizeof said[0]; i++)
+	{
+		TmsStatus status = said[i];
+
+		assert_int_equal(ledger_write(place->ledger, lose_transaction, &status), told[i]);
+		assert_int_equal(append(place, "goes on", &entry), TMS_OK);
+		assert_int_equal(entry.seq, i + 1);
+	}
+	assert_int_equal(entries_in_all(place), sizeof said / sizeof said[0]);
+}
+
 /* The same capture comes again, as a sender does it: same bytes, same seq, same path. */
 static void failed_capture_can_come_again(void **state)
 {
@@ -442,6 +474,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(orphan_of_a_crash_is_set_aside, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(stranger_in_the_way_is_set_aside, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(failed_commit_is_settled, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(lost_transaction_is_a_failure, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(failed_capture_can_come_again, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(full_disk_takes_nothing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(row_without_sense_is_set_aside, set_up, tear_down),
