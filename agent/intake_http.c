@@ -15,6 +15,7 @@
 
 #include <openssl/crypto.h>
 
+#include "health.h"
 #include "intake.h"
 #include "intake_request.h"
 #include "listen.h"
@@ -31,7 +32,7 @@
 #define BUFFER_BYTES (256 * 1024) /* of a connection: photographs come in few large pieces */
 #define STOP_MS      700 /* what is under way has this long to end when the agent stops */
 
-/* lock guards active and stopping. */
+/* lock guards active, stopping and the connections. */
 typedef struct IntakeHttp
 {
 	const ServiceContext *context;
@@ -40,6 +41,8 @@ typedef struct IntakeHttp
 	pthread_cond_t idle; /* active became 0 */
 	int active; /* requests between head and answer */
 	bool stopping; /* new ones are refused */
+	int connections;
+	bool crowded; /* told that there are too many, until half of them are gone */
 } IntakeHttp;
 
 /* A request between its head and its answer. */
@@ -357,6 +360,25 @@ static void end(void *handle, struct MHD_Connection *connection, void **state, e
 	leave(handle);
 }
 
+/* Further connections are closed without a word, which senders cannot tell from an agent that is away: the operator is told. */
+static void count_connection(void *handle, struct MHD_Connection *connection, void **state,
+							 enum MHD_ConnectionNotificationCode what)
+{
+	IntakeHttp *server = handle;
+	bool tell;
+
+	pthread_mutex_lock(&server->lock);
+	server->connections += what == MHD_CONNECTION_NOTIFY_STARTED ? 1 : -1;
+	tell = server->connections == CONNECTIONS && !server->crowded;
+	server->crowded = tell || (server->crowded && server->connections > CONNECTIONS / 2);
+	pthread_mutex_unlock(&server->lock);
+	if (!tell)
+		return;
+	health_error(HEALTH_INTAKE, "%d connections at once: more are not taken", CONNECTIONS);
+	log_event(LOG_LEVEL_WARNING, "intake_crowded", "connections=%d error=\"more are not taken until some end\"",
+			  CONNECTIONS);
+}
+
 static bool intake_http_wanted(const Config *config)
 {
 	return *config->intake_listen != '\0';
@@ -388,7 +410,8 @@ static TmsStatus intake_http_start(const ServiceContext *context, void **handle_
 			handle, server, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned) CONNECTIONS,
 			MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) IDLE_SECONDS, MHD_OPTION_THREAD_STACK_SIZE, (size_t) STACK_BYTES,
 			MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) BUFFER_BYTES, MHD_OPTION_CONNECTION_MEMORY_INCREMENT,
-			(size_t) BUFFER_BYTES / 2, MHD_OPTION_NOTIFY_COMPLETED, end, server, MHD_OPTION_END);
+			(size_t) BUFFER_BYTES / 2, MHD_OPTION_NOTIFY_COMPLETED, end, server, MHD_OPTION_NOTIFY_CONNECTION,
+			count_connection, server, MHD_OPTION_END);
 		if (!server->daemon)
 		{
 			log_event(LOG_LEVEL_ERROR, "intake_http", "error=\"the HTTP server does not start\"");

@@ -135,6 +135,13 @@ ok(poll_until(sub { !glob("$data/tmp/*") }, 'an empty tmp folder'), 'half a body
 ($status, $answer) = $agent->post(jpeg('marker three'));
 is("$status $answer->{seq}", '201 ' . ($last + 2), 'and intake goes on');
 
+# --- more connections than are served: the operator hears of it, and it passes ---
+my @held = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $agent->{intake_port}) } 1 .. 300;
+ok(poll_until(sub { read_file($agent->{log}) =~ /event=intake_crowded connections=256 / }, 'intake_crowded'), 'too many connections are told');
+close($_) for grep { $_ } @held;
+ok(poll_until(sub { ($agent->post(jpeg('after the crowd')))[0] == 201 }, 'taken again'), 'and when they are gone intake goes on');
+is(scalar(() = read_file($agent->{log}) =~ /event=intake_crowded/g), 1, 'told once');
+
 # --- a token, when one is configured ---
 $agent->guard_intake('open sesame');
 is($agent->stop, 0, 'stops');
