@@ -89,7 +89,7 @@ static json_t *uploaded_json(const LedgerStory *story)
 
 	return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o}", "at", json_time(entry->uploaded_at), "verified_by",
 					 entry->uploaded_at ? json_string(verified_by[story->verified]) : json_null(), "etag",
-					 entry->uploaded_at ? json_text(entry->etag) : json_null(), "requested_again", story->requested,
+					 entry->uploaded_at ? json_text(entry->etag) : json_null(), "requested_again", entry->requested,
 					 "missing_at", json_time(story->missing_at), "missing", json_text(story->missing), "set_aside",
 					 json_text(story->aside));
 }

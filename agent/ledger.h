@@ -34,6 +34,7 @@ typedef struct LedgerEntry
 	int64_t taken_at; /* microseconds since 1970 by the agent's clock at intake */
 	int64_t uploaded_at; /* 0: not verified in the image center */
 	bool held; /* the file is in the cache */
+	bool requested; /* an upload request waits for it */
 	char path[TMS_STORAGE_PATH_SIZE];
 	uint8_t sha256[TMS_SHA256_SIZE];
 	char etag[LEDGER_ETAG_SIZE]; /* of the object when its digest was verified; "" when it has none */
@@ -108,10 +109,11 @@ extern TMS_CHECKED TmsStatus ledger_describe(const LedgerEntry *entry, char *out
 /* --- uploader --- */
 
 /*
- * Next entries that are held, not uploaded and not set aside, with id > after_id, oldest first; at most max, *count tells
- * how many. `requested` picks the second queue (upload requests) instead of the backlog; the two do not overlap.
+ * Next entries that are held, not uploaded and not set aside: of the backlog, oldest first, or (`requested`) of the second
+ * queue, that of upload requests, newest first; the two do not overlap. They follow the one of last_id, 0: from the beginning;
+ * at most max, *count tells how many.
  */
-extern TMS_CHECKED TmsStatus ledger_next_uploads(Ledger *ledger, bool requested, int64_t after_id, LedgerEntry *out,
+extern TMS_CHECKED TmsStatus ledger_next_uploads(Ledger *ledger, bool requested, int64_t last_id, LedgerEntry *out,
 												 int max, int *count);
 
 /* How the image center was found to hold exactly a capture. */
@@ -199,6 +201,20 @@ extern TMS_CHECKED TmsStatus ledger_request_upload(Ledger *ledger, int64_t reque
 
 /* Greatest upload request carried out; 0: none. */
 extern int64_t ledger_request_seen(Ledger *ledger);
+
+/* What became of an upload request that was carried out. Times in microseconds since 1970. */
+typedef struct LedgerRequest
+{
+	int64_t id;
+	int64_t taken_at;
+	int64_t held; /* captures it put into the second queue */
+	int64_t not_held; /* captures of its span that had left the cache before */
+	int64_t done_at; /* when the second queue was empty again; 0: not yet */
+} LedgerRequest;
+
+/* The last ones, newest first; at least those that are not done and the LEDGER_REQUESTS newest are kept. */
+#define LEDGER_REQUESTS 8
+extern TMS_CHECKED TmsStatus ledger_requests(Ledger *ledger, LedgerRequest *out, int max, int *count);
 
 /* The cleaning period in force, microseconds; 0: none known yet, nothing may be cleaned. Kept across restarts. */
 extern int64_t ledger_cleaning_period(Ledger *ledger);

@@ -10,8 +10,7 @@
 #include "ledger_sql.h"
 #include "worker.h"
 
-#define REQUEST_PIECE 5000 /* rows looked at in one job of an upload request */
-#define TRIM_PIECE    2000 /* rows of a ledger dropped in one job */
+#define TRIM_PIECE 2000 /* rows of a ledger dropped in one job */
 
 /* --- appending --- */
 
@@ -150,7 +149,7 @@ static TmsStatus run_set_uploaded(Ledger *ledger, LedgerJob *job)
 		if (status == TMS_OK)
 			status = ledger_db_run(db, ledger_db_bind(db, SQL_LEDGER_UPLOADED_MAX, "i", one->id));
 	}
-	return status;
+	return status == TMS_OK ? ledger_request_look(ledger) : status;
 }
 
 TmsStatus ledger_set_uploaded(Ledger *ledger, const LedgerUpload *uploads, int count)
@@ -178,9 +177,10 @@ TmsStatus ledger_set_missing(Ledger *ledger, int64_t id, const char *reason)
 static TmsStatus run_set_aside(Ledger *ledger, LedgerJob *job)
 {
 	const Change *change = job->argument;
+	TmsStatus status = ledger_db_run(&ledger->write,
+									 ledger_db_bind(&ledger->write, SQL_CAPTURE_ASIDE, "it", change->id, change->text));
 
-	return ledger_db_run(&ledger->write,
-						 ledger_db_bind(&ledger->write, SQL_CAPTURE_ASIDE, "it", change->id, change->text));
+	return status == TMS_OK ? ledger_request_look(ledger) : status;
 }
 
 TmsStatus ledger_set_aside(Ledger *ledger, int64_t id, const char *reason)
@@ -188,54 +188,6 @@ TmsStatus ledger_set_aside(Ledger *ledger, int64_t id, const char *reason)
 	Change change = {.id = id, .text = reason};
 
 	return ledger_write(ledger, run_set_aside, &change);
-}
-
-typedef struct Request
-{
-	int64_t id;
-	int64_t since;
-	int64_t until;
-	int64_t after; /* rows up to this id are done */
-	int64_t last; /* greatest id when the request came */
-} Request;
-
-static TmsStatus run_request_piece(Ledger *ledger, LedgerJob *job)
-{
-	const Request *request = job->argument;
-	LedgerDb *db = &ledger->write;
-
-	return ledger_db_run(db, ledger_db_bind(db, SQL_CAPTURE_REQUEST, "iiii", request->after,
-											request->after + REQUEST_PIECE, request->since, request->until));
-}
-
-static TmsStatus run_request_begin(Ledger *ledger, LedgerJob *job)
-{
-	Request *request = job->argument;
-	LedgerDb *db = &ledger->write;
-	TmsStatus status = ledger_db_int(db, ledger_db_bind(db, SQL_CAPTURE_MIN_ID, ""), &request->after);
-
-	request->after--;
-	return status == TMS_OK ? ledger_db_int(db, ledger_db_bind(db, SQL_CAPTURE_MAX_ID, ""), &request->last) : status;
-}
-
-static TmsStatus run_request_end(Ledger *ledger, LedgerJob *job)
-{
-	const Request *request = job->argument;
-
-	return ledger_meta_put(&ledger->write, "request_seen", request->id);
-}
-
-TmsStatus ledger_request_upload(Ledger *ledger, int64_t request_id, int64_t since, int64_t until)
-{
-	Request request = {.id = request_id, .since = since, .until = until};
-	TmsStatus status = ledger_write(ledger, run_request_begin, &request);
-
-	for (; status == TMS_OK && request.after < request.last; request.after += REQUEST_PIECE)
-	{
-		worker_beat(0); /* all of them may take long */
-		status = ledger_write(ledger, run_request_piece, &request);
-	}
-	return status == TMS_OK ? ledger_write(ledger, run_request_end, &request) : status;
 }
 
 /* --- registration --- */

@@ -145,7 +145,7 @@ extern TMS_CHECKED TmsStatus ledger_insert(Ledger *ledger, int64_t no, LedgerEnt
 extern TMS_CHECKED TmsStatus ledger_meta_get(LedgerDb *db, const char *name, int64_t *value);
 extern TMS_CHECKED TmsStatus ledger_meta_put(LedgerDb *db, const char *name, int64_t value);
 
-#define LEDGER_ENTRY_COLUMNS 12 /* of ENTRY_COLUMNS */
+#define LEDGER_ENTRY_COLUMNS 13 /* of ENTRY_COLUMNS */
 
 /* Fills an entry from a row of ENTRY_COLUMNS; false when the row makes no sense. */
 extern bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry);
@@ -156,6 +156,11 @@ extern bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry);
  */
 extern TMS_CHECKED TmsStatus ledger_take_entries(Ledger *ledger, sqlite3_stmt *rows, LedgerEntry *out, int max,
 												 int *count);
+
+/* --- ledger_request.c --- */
+
+/* Within a job that may have taken the last capture out of the second queue: then all open requests are done. */
+extern TMS_CHECKED TmsStatus ledger_request_look(Ledger *ledger);
 
 /* --- ledger_key.c --- */
 

@@ -25,6 +25,7 @@ enum
 	COLUMN_SHA256,
 	COLUMN_RECORD,
 	COLUMN_ETAG,
+	COLUMN_REQUESTED,
 	COLUMN_COUNT,
 };
 
@@ -45,6 +46,7 @@ bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry)
 	entry->taken_at = sqlite3_column_int64(row, COLUMN_TAKEN_AT);
 	entry->uploaded_at = sqlite3_column_int64(row, COLUMN_UPLOADED_AT);
 	entry->held = sqlite3_column_int64(row, COLUMN_HELD) != 0;
+	entry->requested = sqlite3_column_int64(row, COLUMN_REQUESTED) != 0;
 	if (!path || !record || !tms_storage_path_valid(path, strlen(path)) ||
 		sqlite3_column_bytes(row, COLUMN_UUID) != TMS_UUID_SIZE ||
 		sqlite3_column_bytes(row, COLUMN_SHA256) != TMS_SHA256_SIZE)
@@ -137,13 +139,14 @@ TmsStatus ledger_get_path(Ledger *ledger, const char *path, LedgerEntry *out)
 	return status;
 }
 
-TmsStatus ledger_next_uploads(Ledger *ledger, bool requested, int64_t after_id, LedgerEntry *out, int max, int *count)
+TmsStatus ledger_next_uploads(Ledger *ledger, bool requested, int64_t last_id, LedgerEntry *out, int max, int *count)
 {
+	int sql = requested ? SQL_CAPTURE_NEXT_REQUESTED : SQL_CAPTURE_NEXT_UPLOADS;
+	int64_t position = requested && last_id == 0 ? INT64_MAX : last_id;
+
 	pthread_mutex_lock(&ledger->read_lock);
-	return ledger_take_entries(
-		ledger,
-		ledger_db_bind(&ledger->read, SQL_CAPTURE_NEXT_UPLOADS, "iii", (int64_t) requested, after_id, (int64_t) max),
-		out, max, count);
+	return ledger_take_entries(ledger, ledger_db_bind(&ledger->read, sql, "ii", position, (int64_t) max), out, max,
+							   count);
 }
 
 TmsStatus ledger_read(Ledger *ledger, const TmsUuid *uuid, int64_t from_seq, LedgerEntry *out, int max, int *count)
@@ -263,6 +266,30 @@ static int64_t read_meta(Ledger *ledger, const char *name)
 int64_t ledger_request_seen(Ledger *ledger)
 {
 	return read_meta(ledger, "request_seen");
+}
+
+TmsStatus ledger_requests(Ledger *ledger, LedgerRequest *out, int max, int *count)
+{
+	TmsStatus status = TMS_NOT_FOUND;
+	sqlite3_stmt *rows;
+
+	*count = 0;
+	pthread_mutex_lock(&ledger->read_lock);
+	rows = ledger_db_bind(&ledger->read, SQL_REQUEST_LIST, "i", (int64_t) max);
+	while (*count < max && (status = ledger_db_step(&ledger->read, rows)) == TMS_OK)
+	{
+		LedgerRequest *request = &out[(*count)++];
+
+		request->id = sqlite3_column_int64(rows, 0);
+		request->taken_at = sqlite3_column_int64(rows, 1);
+		request->held = sqlite3_column_int64(rows, 2);
+		request->not_held = sqlite3_column_int64(rows, 3);
+		request->done_at = sqlite3_column_int64(rows, 4);
+	}
+	if (rows)
+		sqlite3_reset(rows);
+	pthread_mutex_unlock(&ledger->read_lock);
+	return *count == max || status == TMS_NOT_FOUND ? TMS_OK : status;
 }
 
 int64_t ledger_cleaning_period(Ledger *ledger)

@@ -107,7 +107,13 @@
 																				  "SELECT 'manifest_walk', "        \
 																				  "coalesce(max(id), 0) FROM capture;"
 
-static const char *const ledger_upgrades[] = {LEDGER_SCHEMA_1, LEDGER_SCHEMA_2, LEDGER_SCHEMA_3};
+/* Upload requests: what each of them found here, and when all that was asked for was done. */
+#define LEDGER_SCHEMA_4                                                                                      \
+	"CREATE TABLE upload_request (id INTEGER PRIMARY KEY, taken_at INTEGER NOT NULL, held INTEGER NOT NULL," \
+	" not_held INTEGER NOT NULL, done_at INTEGER NOT NULL DEFAULT 0);"                                       \
+	"CREATE INDEX upload_request_open ON upload_request (id) WHERE done_at = 0;"
+
+static const char *const ledger_upgrades[] = {LEDGER_SCHEMA_1, LEDGER_SCHEMA_2, LEDGER_SCHEMA_3, LEDGER_SCHEMA_4};
 #define LEDGER_SCHEMA_VERSION ((int) (sizeof ledger_upgrades / sizeof ledger_upgrades[0]))
 
 #endif

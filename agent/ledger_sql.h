@@ -14,7 +14,7 @@
  *  - intake_key holds what was answered for the captures of the last LEDGER_KEYS that were appended under a key; `at` (see
  *    ledger_key.c) grows with id, and nothing in it changes when a capture moves, is cleaned or is trimmed.
  *
- * Every statement but SQL_CAPTURE_REQUEST, SQL_MANIFEST_ADD_OLD and those of trim, which work in pieces, finds its rows by an index, whatever the
+ * Every statement but SQL_CAPTURE_REQUEST, SQL_CAPTURE_NOT_HELD, SQL_MANIFEST_ADD_OLD and those of trim, which work in pieces, finds its rows by an index, whatever the
  * tables hold. Where only a partial index does that it is named (INDEXED BY): a statement that could not use it would fail.
  */
 #ifndef AGENT_LEDGER_SQL_H
@@ -29,7 +29,7 @@
 /* Columns of an entry, in the order in which ledger_read.c takes them. */
 #define ENTRY_COLUMNS                                                                                             \
 	"c.id, l.uuid, c.seq, c.bytes, c.taken_at, c.captured_at, c.uploaded_at, c.held, c.path, c.sha256, c.record," \
-	" c.etag"
+	" c.etag, c.requested"
 #define ENTRY_FROM " FROM capture c JOIN ledger l ON l.no = c.ledger "
 
 typedef enum LedgerSql
@@ -63,6 +63,7 @@ typedef enum LedgerSql
 	SQL_CAPTURE_BY_SEQ,
 	SQL_CAPTURE_BY_ID,
 	SQL_CAPTURE_NEXT_UPLOADS,
+	SQL_CAPTURE_NEXT_REQUESTED,
 	SQL_CAPTURE_READ,
 	SQL_CAPTURE_NEWEST,
 	SQL_CAPTURE_CLEANABLE_PIECE,
@@ -71,6 +72,11 @@ typedef enum LedgerSql
 	SQL_CAPTURE_NOT_UPLOADED,
 	SQL_CAPTURE_ASIDE,
 	SQL_CAPTURE_REQUEST,
+	SQL_CAPTURE_NOT_HELD,
+	SQL_REQUEST_PUT,
+	SQL_REQUEST_DONE,
+	SQL_REQUEST_DROP,
+	SQL_REQUEST_LIST,
 	SQL_CAPTURE_MIN_ID,
 	SQL_CAPTURE_MAX_ID,
 	SQL_CAPTURE_CLEANING,
@@ -157,7 +163,10 @@ static const char *const ledger_sql[SQL_COUNT] = {
 	[SQL_CAPTURE_BY_ID] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE c.id = ?1",
 	[SQL_CAPTURE_NEXT_UPLOADS] =
 		"SELECT " ENTRY_COLUMNS " FROM capture c INDEXED BY capture_upload JOIN ledger l ON l.no = c.ledger"
-		" WHERE " SQL_PENDING " AND c.requested = ?1 AND c.id > ?2 ORDER BY c.id LIMIT ?3",
+		" WHERE " SQL_PENDING " AND c.requested = 0 AND c.id > ?1 ORDER BY c.id LIMIT ?2",
+	[SQL_CAPTURE_NEXT_REQUESTED] =
+		"SELECT " ENTRY_COLUMNS " FROM capture c INDEXED BY capture_upload JOIN ledger l ON l.no = c.ledger"
+		" WHERE " SQL_PENDING " AND c.requested = 1 AND c.id < ?1 ORDER BY c.id DESC LIMIT ?2",
 	[SQL_CAPTURE_READ] = "SELECT " ENTRY_COLUMNS ENTRY_FROM "WHERE l.uuid = ?1 AND c.seq >= ?2 ORDER BY c.seq LIMIT ?3",
 	/* CROSS JOIN: by id, whatever the planner thinks of it. */
 	[SQL_CAPTURE_NEWEST] = "SELECT " ENTRY_COLUMNS " FROM capture c CROSS JOIN ledger l ON l.no = c.ledger"
@@ -178,6 +187,15 @@ static const char *const ledger_sql[SQL_COUNT] = {
 	[SQL_CAPTURE_ASIDE] = "UPDATE capture SET aside = ?2 WHERE id = ?1 AND uploaded_at = 0",
 	[SQL_CAPTURE_REQUEST] = "UPDATE capture SET uploaded_at = 0, requested = 1, aside = NULL WHERE id > ?1 AND id <= ?2"
 							" AND held = 1 AND captured_at >= ?3 AND captured_at < ?4",
+	[SQL_CAPTURE_NOT_HELD] = "SELECT count(*) FROM capture WHERE id > ?1 AND id <= ?2"
+							 " AND held = 0 AND captured_at >= ?3 AND captured_at < ?4",
+	[SQL_REQUEST_PUT] = "INSERT OR REPLACE INTO upload_request (id, taken_at, held, not_held) VALUES (?1, ?2, ?3, ?4)",
+	/* While none is open: a look at an empty index. */
+	[SQL_REQUEST_DONE] = "UPDATE upload_request SET done_at = ?1 WHERE done_at = 0 AND NOT EXISTS"
+						 " (SELECT 1 FROM capture INDEXED BY capture_upload WHERE " SQL_PENDING " AND requested = 1)",
+	[SQL_REQUEST_DROP] = "DELETE FROM upload_request WHERE done_at > 0 AND id <"
+						 " (SELECT id FROM upload_request ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+	[SQL_REQUEST_LIST] = "SELECT id, taken_at, held, not_held, done_at FROM upload_request ORDER BY id DESC LIMIT ?1",
 	[SQL_CAPTURE_MIN_ID] = "SELECT coalesce(min(id), 1) FROM capture",
 	[SQL_CAPTURE_MAX_ID] = "SELECT coalesce(max(id), 0) FROM capture",
 	[SQL_CAPTURE_CLEANING] =
@@ -200,7 +218,7 @@ static const char *const ledger_sql[SQL_COUNT] = {
 		"SELECT c.id, l.uuid FROM ledger l JOIN capture c ON c.ledger = l.no AND c.seq = ?1 ORDER BY l.no",
 	/* An entry, and behind its columns what the receipts say. */
 	[SQL_STORY] =
-		"SELECT " ENTRY_COLUMNS ", l.sealed, l.building, l.confirmed, c.verified, c.missing_at, c.missing, c.requested,"
+		"SELECT " ENTRY_COLUMNS ", l.sealed, l.building, l.confirmed, c.verified, c.missing_at, c.missing,"
 		" c.aside, c.cleaning, c.cleaned_at, c.early, c.clean_receipt,"
 		" (SELECT at FROM confirmation WHERE ledger = c.ledger AND last_seq >= c.seq ORDER BY last_seq LIMIT 1),"
 		" (SELECT report_no FROM confirmation WHERE ledger = c.ledger AND last_seq >= c.seq ORDER BY last_seq LIMIT "

@@ -69,7 +69,6 @@ static void take_receipts(sqlite3_stmt *row, LedgerStory *story)
 	story->verified = (LedgerVerified) sqlite3_column_int64(row, at++);
 	story->missing_at = sqlite3_column_int64(row, at++);
 	copy_text(row, at++, story->missing, sizeof story->missing);
-	story->requested = sqlite3_column_int64(row, at++) != 0;
 	copy_text(row, at++, story->aside, sizeof story->aside);
 	story->cleaning = sqlite3_column_int64(row, at++) != 0;
 	story->cleaned_at = sqlite3_column_int64(row, at++);

@@ -22,7 +22,6 @@ typedef struct LedgerStory
 	LedgerVerified verified; /* the last time */
 	int64_t missing_at; /* when the image center last turned out not to hold it, */
 	char missing[LEDGER_REASON_SIZE]; /* and what it said */
-	bool requested; /* an upload request waits for it */
 	char aside[LEDGER_REASON_SIZE]; /* why it can never be uploaded, or "" */
 	bool cleaning; /* its deletion was journalled, and not ended */
 	int64_t cleaned_at;

@@ -182,8 +182,10 @@ static void take_request(Registrar *registrar, const RegistrarAnswer *answer)
 
 	if (!answer->has_request || answer->request_id <= ledger_request_seen(ledger))
 		return;
-	if (ledger_request_upload(ledger, answer->request_id, answer->request_since, answer->request_until) == TMS_OK)
-		log_event(LOG_LEVEL_INFO, "upload_request", "id=%" PRId64, answer->request_id);
+	if (ledger_request_upload(ledger, answer->request_id, answer->request_since, answer->request_until) != TMS_OK)
+		return;
+	log_event(LOG_LEVEL_INFO, "upload_request", "id=%" PRId64, answer->request_id);
+	registrar->heartbeat_at = clock_steady(); /* tells that it was taken, and brings the next one */
 }
 
 /* Where the path center stands with this ledger. */

@@ -209,6 +209,23 @@ static void add_local(json_t *status, const ServiceContext *context, const Statu
 	json_object_set_new(status, "history", status_history_json(&now));
 }
 
+/* The last upload requests, and what became of them. */
+static json_t *json_requests(Ledger *ledger)
+{
+	LedgerRequest requests[LEDGER_REQUESTS];
+	json_t *array = json_array();
+	int count;
+
+	if (ledger_requests(ledger, requests, LEDGER_REQUESTS, &count) != TMS_OK)
+		return array;
+	for (int i = 0; i < count; i++)
+		json_array_append_new(
+			array, json_pack("{s:I, s:o, s:I, s:I, s:o}", "id", (json_int_t) requests[i].id, "taken_at",
+							 json_time(requests[i].taken_at), "held", (json_int_t) requests[i].held, "not_held",
+							 (json_int_t) requests[i].not_held, "done_at", json_time(requests[i].done_at)));
+	return array;
+}
+
 /* Which cleaning period holds, how full the disk is as the cleaner sees it, and what left the cache. */
 static json_t *json_cleaning(Ledger *ledger, const LedgerCounts *counts)
 {
@@ -235,6 +252,7 @@ static json_t *status_object(const ServiceContext *context, bool local)
 	}
 	upload = json_destination(counts->upload_backlog, counts->upload_oldest, HEALTH_IMAGE_CENTER);
 	json_object_set_new(upload, "requested", json_integer(counts->upload_requested));
+	json_object_set_new(upload, "requests", json_requests(context->ledger));
 	status = json_pack("{s:s, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o}", "version", TMS_VERSION,
 					   "at", json_time(figures.at), "clock", json_time(clock_now()), "upload", upload, "register",
 					   json_destination(counts->register_backlog, counts->register_oldest, HEALTH_PATH_CENTER),

@@ -4,7 +4,8 @@
  *
  * An upload is a PUT and then a HEAD that has to find the same size and digest; where the store tells no digest, the
  * object is fetched again (GET) and hashed, unless [image_center] verify = length. Only then the ledger hears of it,
- * with a receipt of how it was verified. Nothing is ever given up: what fails comes again. An entry that fails alone waits
+ * with a receipt of how it was verified. What an upload request asked for was in the image center once, and may still be:
+ * that is asked first, and only what is missing or damaged there is sent again. Nothing is ever given up: what fails comes again. An entry that fails alone waits
  * alone. When failures come one after the other without a success between them, the image center is taken for
  * failing: from then on one request at a time asks, after growing waits, until one succeeds. Entries whose file is
  * missing or damaged are set aside and told.
@@ -50,6 +51,7 @@ typedef struct Upload
 	int64_t seq;
 	int64_t started_at;
 	bool existed; /* the store had something of that name before */
+	bool asked_first; /* nothing was sent yet: the store is asked whether it still has the object */
 	UploadObject object;
 } Upload;
 
@@ -180,13 +182,60 @@ static void file_unusable(Uploader *uploader, int64_t id, const UploadObject *ob
 		uploader_queue_done(uploader->queue, id);
 }
 
+/* How what may be there is looked at. */
+static UploadMethod first_question(const Uploader *uploader)
+{
+	return uploader->tells_no_digest ? UPLOAD_GET : UPLOAD_HEAD;
+}
+
+/* Asks on about an upload under way. */
+static void ask(Uploader *uploader, UploadMethod method, Upload *upload)
+{
+	if (upload_start(uploader->client, method, &upload->object, -1, upload) == TMS_OK)
+		return;
+	uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
+	upload_end(uploader, upload);
+}
+
+/* Sends the file of an upload under way. */
+static void send_file(Uploader *uploader, Upload *upload)
+{
+	const UploadObject *object = &upload->object;
+	const char *unusable = NULL;
+	int64_t size = 0;
+	int fd = -1;
+	TmsStatus status = cache_read(uploader->context.cache, object->path, &fd, &size);
+
+	upload->asked_first = false;
+	if (status == TMS_NOT_FOUND)
+		unusable = "the file is missing";
+	else if (status == TMS_INVALID)
+		unusable = "not a regular file";
+	else if (status == TMS_OK && size != object->bytes)
+	{
+		close(fd);
+		unusable = "the file has another size than was recorded";
+	}
+	else if (status == TMS_OK)
+		status = upload_start(uploader->client, UPLOAD_PUT, object, fd, upload);
+	if (unusable == NULL && status == TMS_OK)
+		return;
+	upload_end(uploader, upload);
+	if (unusable != NULL)
+	{
+		file_unusable(uploader, upload->id, object, unusable);
+		return;
+	}
+	health_error(HEALTH_IMAGE_CENTER, "%s: %s", object->path, tms_status_name(status));
+	uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
+}
+
 static void start_upload(Uploader *uploader, const LedgerEntry *entry, int64_t now)
 {
 	Upload *upload = unused_upload(uploader);
-	int64_t size = 0;
-	int fd = -1;
-	TmsStatus status;
 
+	upload->used = true;
+	uploader->active++;
 	upload->id = entry->id;
 	upload->seq = entry->seq;
 	upload->started_at = now;
@@ -195,30 +244,12 @@ static void start_upload(Uploader *uploader, const LedgerEntry *entry, int64_t n
 	memcpy(upload->object.sha256, entry->sha256, sizeof(upload->object.sha256));
 	upload->object.overwrite = uploader_queue_overwrite(uploader->queue, entry->id);
 	upload->existed = false;
-
-	status = cache_read(uploader->context.cache, entry->path, &fd, &size);
-	if (status == TMS_OK && size != entry->bytes)
-	{
-		close(fd);
-		file_unusable(uploader, entry->id, &upload->object, "the file has another size than was recorded");
-		return;
-	}
-	if (status == TMS_NOT_FOUND || status == TMS_INVALID)
-	{
-		file_unusable(uploader, entry->id, &upload->object,
-					  status == TMS_NOT_FOUND ? "the file is missing" : "not a regular file");
-		return;
-	}
-	if (status == TMS_OK)
-		status = upload_start(uploader->client, UPLOAD_PUT, &upload->object, fd, upload);
-	if (status != TMS_OK)
-	{
-		health_error(HEALTH_IMAGE_CENTER, "%s: %s", entry->path, tms_status_name(status));
-		uploader_queue_delay(uploader->queue, entry->id, &backoff_away, 0, now);
-		return;
-	}
-	upload->used = true;
-	uploader->active++;
+	/* What may be overwritten was asked for before, and is not what it should be. */
+	upload->asked_first = entry->requested && !upload->object.overwrite;
+	if (upload->asked_first)
+		ask(uploader, first_question(uploader), upload);
+	else
+		send_file(uploader, upload);
 }
 
 /* The image center has it: the ledger hears of it with others that were verified in the same moment. */
@@ -227,9 +258,12 @@ static void upload_verified(Uploader *uploader, Upload *upload, const UploadResu
 	LedgerUpload *receipt = &uploader->receipts[uploader->verified_count];
 
 	center_worked(uploader);
-	metrics_add(METRIC_CAPTURES_UPLOADED, 1);
-	metrics_add(METRIC_BYTES_UPLOADED, upload->object.bytes);
-	metrics_time(METRIC_UPLOAD, clock_steady() - upload->started_at);
+	if (!upload->asked_first)
+	{
+		metrics_add(METRIC_CAPTURES_UPLOADED, 1);
+		metrics_add(METRIC_BYTES_UPLOADED, upload->object.bytes);
+		metrics_time(METRIC_UPLOAD, clock_steady() - upload->started_at);
+	}
 	receipt->id = upload->id;
 	receipt->at = clock_now();
 	receipt->how = result->method == UPLOAD_GET ? LEDGER_VERIFIED_READ
@@ -253,8 +287,8 @@ static void tell_ledger(Uploader *uploader)
 
 		if (told)
 		{
-			log_event(LOG_LEVEL_DEBUG, "uploaded", "seq=%" PRId64 " path=%s bytes=%" PRId64, upload->seq,
-					  upload->object.path, upload->object.bytes);
+			log_event(LOG_LEVEL_DEBUG, upload->asked_first ? "upload_confirmed" : "uploaded",
+					  "seq=%" PRId64 " path=%s bytes=%" PRId64, upload->seq, upload->object.path, upload->object.bytes);
 			uploader_queue_done(uploader->queue, upload->id);
 		}
 		else
@@ -287,12 +321,6 @@ static void upload_failed(Uploader *uploader, Upload *upload, const UploadResult
 			  uploader_queue_delay(uploader->queue, upload->id, rule->schedule, result->retry_after, now) / 1000);
 }
 
-/* How what was PUT is looked at. */
-static UploadMethod first_question(const Uploader *uploader)
-{
-	return uploader->tells_no_digest ? UPLOAD_GET : UPLOAD_HEAD;
-}
-
 /* What the store had before under this name is something else. It stays; the entry is set aside. */
 static void upload_collided(Uploader *uploader, Upload *upload, const UploadResult *result)
 {
@@ -307,15 +335,6 @@ static void upload_collided(Uploader *uploader, Upload *upload, const UploadResu
 		uploader_queue_done(uploader->queue, upload->id);
 	else
 		uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
-	upload_end(uploader, upload);
-}
-
-/* Asks on about an upload under way. */
-static void ask(Uploader *uploader, UploadMethod method, Upload *upload)
-{
-	if (upload_start(uploader->client, method, &upload->object, -1, upload) == TMS_OK)
-		return;
-	uploader_queue_delay(uploader->queue, upload->id, &backoff_away, 0, clock_steady());
 	upload_end(uploader, upload);
 }
 
@@ -335,11 +354,35 @@ static void attempt_succeeded(Uploader *uploader, Upload *upload, const UploadRe
 	}
 }
 
+/*
+ * The store has not what an upload request asked for; or it does not say, as stores do whose credentials are good for
+ * writing alone: the PUT will tell. What it has in its place was damaged there, for the name holds the digest's head.
+ */
+static void send_again(Uploader *uploader, Upload *upload, const UploadResult *result)
+{
+	char reason[2 * sizeof(result->reason)];
+
+	if (result->outcome == UPLOAD_DIFFERENT)
+	{
+		log_event(LOG_LEVEL_WARNING, "upload_repairs", "seq=%" PRId64 " path=%s reason=%s", upload->seq,
+				  upload->object.path, log_quote(result->reason, reason, sizeof(reason)));
+		uploader_queue_set_overwrite(uploader->queue, upload->id);
+		upload->object.overwrite = true;
+	}
+	send_file(uploader, upload);
+}
+
 static void attempt_ended(Uploader *uploader, const UploadResult *result)
 {
 	Upload *upload = result->owner;
 
 	ledger_witness(uploader->context.ledger, result->store_time);
+	if (upload->asked_first && (result->outcome == UPLOAD_ABSENT || result->outcome == UPLOAD_DIFFERENT ||
+								result->outcome == UPLOAD_REFUSED || result->outcome == UPLOAD_MISCONFIGURED))
+	{
+		send_again(uploader, upload, result);
+		return;
+	}
 	switch (result->outcome)
 	{
 		case UPLOAD_OK:

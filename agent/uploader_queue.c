@@ -22,7 +22,7 @@
 typedef struct Source
 {
 	bool requested;
-	int64_t after_id; /* last one read */
+	int64_t last_id; /* last one read; 0: from the beginning */
 	int64_t look_at; /* not read again before */
 	int64_t rewind_at; /* read from the beginning then */
 	int count;
@@ -81,13 +81,13 @@ static bool source_read(Source *source, Ledger *ledger, int64_t now)
 		return false;
 	if (now >= source->rewind_at)
 	{
-		source->after_id = 0;
+		source->last_id = 0;
 		source->rewind_at = now + REWIND_INTERVAL;
 	}
 	source->next = 0;
 	source->count = 0;
 	status =
-		ledger_next_uploads(ledger, source->requested, source->after_id, source->entries, READ_COUNT, &source->count);
+		ledger_next_uploads(ledger, source->requested, source->last_id, source->entries, READ_COUNT, &source->count);
 	if (status != TMS_OK)
 	{
 		source->count = 0;
@@ -95,7 +95,7 @@ static bool source_read(Source *source, Ledger *ledger, int64_t now)
 		return false;
 	}
 	if (source->count > 0)
-		source->after_id = source->entries[source->count - 1].id;
+		source->last_id = source->entries[source->count - 1].id;
 	if (source->count < READ_COUNT)
 		source->look_at = now + LOOK_INTERVAL;
 	return source->count > 0;

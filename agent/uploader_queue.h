@@ -1,6 +1,6 @@
 /*
  * In which order entries are uploaded. Three sources take turns, so that none of them keeps another waiting: the
- * backlog, oldest first; the ledger's second queue, which upload requests fill; and entries that failed before and
+ * backlog, oldest first; the ledger's second queue, which upload requests fill, newest first; and entries that failed before and
  * whose time has come.
  *
  * An entry that was taken is under way until one of the four functions below tells how it ended. Belongs to one

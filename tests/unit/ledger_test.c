@@ -135,6 +135,7 @@ static void upload_requests_are_a_second_queue(void **state)
 {
 	Place *place = *state;
 	LedgerEntry *entries = append_many(place, 4), next[5];
+	LedgerRequest requests[2 * LEDGER_REQUESTS];
 	int count;
 
 	for (int i = 0; i < 3; i++)
@@ -147,9 +148,38 @@ static void upload_requests_are_a_second_queue(void **state)
 	assert_int_equal(ledger_next_uploads(place->ledger, true, 0, next, 5, &count), TMS_OK);
 	assert_int_equal(count, 4);
 	assert_int_equal(active(place).uploaded_seq, 0);
-	assert_int_equal(set_uploaded(place, entries[0].id, NOW), TMS_OK);
+	/* Newest first. */
+	assert_int_equal(next[0].seq, 4);
+	assert_true(next[0].requested);
+	assert_int_equal(ledger_next_uploads(place->ledger, true, next[1].id, next, 5, &count), TMS_OK);
+	assert_int_equal(count, 2);
+	assert_int_equal(next[0].seq, 2);
+	/* The first found nothing and was done at once; the second is once all are uploaded or set aside. */
+	assert_int_equal(ledger_requests(place->ledger, requests, 3, &count), TMS_OK);
+	assert_int_equal(count, 2);
+	assert_int_equal(requests[0].id, 8);
+	assert_int_equal(requests[0].held, 4);
+	assert_int_equal(requests[0].not_held, 0);
+	assert_int_equal(requests[1].id, 7);
+	assert_int_equal(requests[1].held, 0);
+	assert_true(requests[1].done_at > 0);
+	for (int i = 0; i < 3; i++)
+	{
+		assert_int_equal(set_uploaded(place, entries[i].id, NOW), TMS_OK);
+		assert_int_equal(ledger_requests(place->ledger, requests, 1, &count), TMS_OK);
+		assert_int_equal(requests[0].done_at, 0);
+	}
+	assert_int_equal(ledger_set_aside(place->ledger, entries[3].id, "damaged"), TMS_OK);
+	assert_int_equal(ledger_requests(place->ledger, requests, 1, &count), TMS_OK);
+	assert_true(requests[0].done_at > 0);
 	assert_int_equal(ledger_next_uploads(place->ledger, true, 0, next, 5, &count), TMS_OK);
-	assert_int_equal(count, 3);
+	assert_int_equal(count, 0);
+	/* Of those that are done the last ones are kept. */
+	for (int i = 0; i < 2 * LEDGER_REQUESTS; i++)
+		assert_int_equal(ledger_request_upload(place->ledger, 9 + i, NOW + 1, NOW + HOUR), TMS_OK);
+	assert_int_equal(ledger_requests(place->ledger, requests, 2 * LEDGER_REQUESTS, &count), TMS_OK);
+	assert_int_equal(count, LEDGER_REQUESTS);
+	assert_int_equal(requests[0].id, 8 + 2 * LEDGER_REQUESTS);
 	free(entries);
 }
 

@@ -89,7 +89,7 @@ static void names(void **state)
 	for (int i = 0; i < 2; i++)
 	{
 		part = json_object_get(status, i == 0 ? "upload" : "register");
-		assert_int_equal(json_object_size(part), i == 0 ? 4 : 3);
+		assert_int_equal(json_object_size(part), i == 0 ? 5 : 3);
 		assert_non_null(json_object_get(part, "backlog"));
 		assert_non_null(json_object_get(part, "oldest_at"));
 		assert_non_null(json_object_get(part, "error"));

@@ -50,6 +50,7 @@ CREATE VIEW tms.fleet AS
 SELECT d.code AS device, d.site, problem.names AS problems, said.online, s.at AS last_heartbeat,
 	p.ok AS reachable, p.error AS probe_error, p.at AS last_probe,
 	said.clock_offset, said.upload_backlog, said.upload_oldest, said.upload_error, said.upload_requested,
+	said.upload_request_done, said.upload_not_held,
 	said.register_backlog, said.register_oldest, said.register_error,
 	said.cached, said.cached_bytes, said.free_bytes, said.total_bytes, said.safe_until, said.set_aside, said.gaps,
 	said.intake_per_hour, said.cleaning_state, said.agent_error, said.version
@@ -63,6 +64,8 @@ FROM tms.device AS d
 			now() - tms.time_or_null(s.status -> 'upload' ->> 'oldest_at') AS upload_oldest,
 			left(s.status -> 'upload' ->> 'error', 200) AS upload_error,
 			tms.count_or_null(s.status -> 'upload' -> 'requested') AS upload_requested,
+			tms.time_or_null(s.status -> 'upload' -> 'requests' -> 0 ->> 'done_at') AS upload_request_done,
+			tms.count_or_null(s.status -> 'upload' -> 'requests' -> 0 -> 'not_held') AS upload_not_held,
 			tms.count_or_null(s.status -> 'register' -> 'backlog') AS register_backlog,
 			now() - tms.time_or_null(s.status -> 'register' ->> 'oldest_at') AS register_oldest,
 			left(s.status -> 'register' ->> 'error', 200) AS register_error,
@@ -114,6 +117,8 @@ COMMENT ON COLUMN tms.fleet.upload_backlog IS 'captures it has yet to upload to 
 COMMENT ON COLUMN tms.fleet.upload_oldest IS 'age of the oldest of them';
 COMMENT ON COLUMN tms.fleet.upload_error IS 'its last error in uploading';
 COMMENT ON COLUMN tms.fleet.upload_requested IS 'of its backlog: captures an upload request asked for, counted to 100,000';
+COMMENT ON COLUMN tms.fleet.upload_request_done IS 'when it was done with its last upload request; NULL: it is not, or had none';
+COMMENT ON COLUMN tms.fleet.upload_not_held IS 'captures of its last upload request that had left its cache before';
 COMMENT ON COLUMN tms.fleet.register_backlog IS 'captures it has yet to register here';
 COMMENT ON COLUMN tms.fleet.register_oldest IS 'age of the oldest of them';
 COMMENT ON COLUMN tms.fleet.register_error IS 'its last error in registering';
@@ -129,3 +134,43 @@ COMMENT ON COLUMN tms.fleet.cleaning_state IS
 	'normal, disk_low, disk_low_early (safe captures leave before their time) or disk_low_stuck (nothing safe is left)';
 COMMENT ON COLUMN tms.fleet.agent_error IS 'present error of its intake, cache server or cleaner';
 COMMENT ON COLUMN tms.fleet.version IS 'version of its agent';
+
+CREATE VIEW tms.upload_progress AS
+SELECT r.id AS request_id, d.code AS device, r.since, r.until, r.requested_at, state.name AS state, said.held,
+	CASE state.name WHEN 'done' THEN 0 WHEN 'under way' THEN fleet.requested END AS remaining, said.not_held, said.done_at
+FROM tms.upload_request AS r
+	JOIN tms.device AS d ON d.device_id = r.device_id OR (r.device_id IS NULL AND d.enabled)
+	LEFT JOIN tms.device_status AS s ON s.device_id = d.device_id
+	CROSS JOIN LATERAL (
+		SELECT tms.count_or_null(s.status -> 'upload' -> 'requested') AS requested,
+			coalesce((SELECT max(l.request_seen) FROM tms.ledger AS l WHERE l.device_id = d.device_id), 0) >= r.id AS taken
+		OFFSET 0
+	) AS fleet
+	LEFT JOIN LATERAL (
+		SELECT tms.count_or_null(e -> 'held') AS held, tms.count_or_null(e -> 'not_held') AS not_held,
+			tms.time_or_null(e ->> 'done_at') AS done_at
+		FROM jsonb_array_elements(CASE jsonb_typeof(s.status -> 'upload' -> 'requests')
+								  WHEN 'array' THEN s.status -> 'upload' -> 'requests' END) AS e
+		WHERE tms.count_or_null(e -> 'id') = r.id
+		LIMIT 1
+	) AS said ON true
+	CROSS JOIN LATERAL (
+		SELECT CASE
+			WHEN NOT fleet.taken THEN 'waits'
+			WHEN said.done_at IS NOT NULL OR fleet.requested = 0 THEN 'done'
+			ELSE 'under way'
+		END AS name
+	) AS state;
+COMMENT ON VIEW tms.upload_progress IS 'every upload request and front end it is meant for: how far it is, as of the last heartbeat';
+COMMENT ON COLUMN tms.upload_progress.request_id IS 'the request, as tms.request_upload returned it';
+COMMENT ON COLUMN tms.upload_progress.device IS 'code of the front end';
+COMMENT ON COLUMN tms.upload_progress.since IS 'first capture time that is meant';
+COMMENT ON COLUMN tms.upload_progress.until IS 'first capture time that is no longer meant';
+COMMENT ON COLUMN tms.upload_progress.requested_at IS 'when it was asked for';
+COMMENT ON COLUMN tms.upload_progress.state IS 'waits: it has not heard of it; under way; done';
+COMMENT ON COLUMN tms.upload_progress.held IS 'captures of the span that it had in its cache; NULL: not known, or long ago';
+COMMENT ON COLUMN tms.upload_progress.remaining IS
+	'captures, of all its requests together, that it has neither found in the image center nor sent again; counted to 100,000';
+COMMENT ON COLUMN tms.upload_progress.not_held IS
+	'captures of the span that had left its cache before: tms.missing_of_request names those that the image center lacks';
+COMMENT ON COLUMN tms.upload_progress.done_at IS 'when nothing remained, by its clock';
