@@ -195,6 +195,10 @@ is( $cluster->sql("BEGIN;
 	"image_center||$patient->{sha256}\n\nimage_center||$paused->{sha256}", 'a cursor that pauses gets its images');
 is($impatient->requests(qr/second/), 2, 'the second one was asked for again');
 
+# --- the planner does not compile for images: that takes longer than it could save ---
+my ($cost) = $cluster->sql('EXPLAIN (FORMAT JSON) SELECT tms.image(c) FROM generate_series(1::bigint, 10000) AS c') =~ /"Total Cost": ([\d.]+)/;
+cmp_ok($cost, '<', $cluster->sql("SELECT setting FROM pg_settings WHERE name = 'jit_above_cost'"), 'as many images as a statement may ask for stay below jit_above_cost');
+
 # --- a standby ---
 $cluster->sql("ALTER SERVER image_center OPTIONS (SET url '@{[ $nginx->url ]}', SET concurrency '16')");
 $cluster->backup('base');
