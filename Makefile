@@ -6,7 +6,9 @@ EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" tms.control)
 MODULE_big = tms
 
 COMMON = status sha256 object_path capture_id capture_record url_sign sigv4 s3 s3_list jpeg
-OBJS = $(COMMON:%=common/%.o) \
+# What decodes photographs; the agent does not.
+COMMON_DECODE = jpeg_exif jpeg_info jpeg_codec jpeg_scale jpeg_canvas jpeg_thumbnail
+OBJS = $(COMMON:%=common/%.o) $(COMMON_DECODE:%=common/%.o) \
 	$(patsubst %.c,%.o,$(sort $(wildcard tms_ext/*.c) $(wildcard tms_fdw/*.c)))
 
 # The install script is made of parts, in this order; each part's stem is that of its C file and its test.
@@ -19,7 +21,7 @@ REGRESS_OPTS = --inputdir=. --load-extension=tms
 
 PG_CPPFLAGS = -I$(CURDIR)
 PG_CFLAGS = -Wall -Wextra -Werror -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-SHLIB_LINK = -lcurl -lcrypto -lpthread
+SHLIB_LINK = -lcurl -lcrypto -ljpeg -lpthread -lm
 EXTRA_CLEAN = build tms--$(EXTVERSION).sql regression.diffs regression.out results
 
 # Nothing of ours gains from being inlined into JIT code, and bitcode would need clang.
@@ -33,6 +35,8 @@ tms--$(EXTVERSION).sql: $(SQL_PARTS) tms_ext/sql/order tms.control Makefile
 	cat $(SQL_PARTS) > $@
 
 $(OBJS): $(wildcard common/*.h tms_ext/*.h tms_fdw/*.h)
+# The loops over pixels become vector instructions.
+common/jpeg_scale.o: override CFLAGS += -O3
 
 # --- the agent --------------------------------------------------------------------------------------------------------
 
@@ -58,6 +62,7 @@ AGENT_LIBS = -lcurl -lpq -lsqlite3 -lmicrohttpd -lgnutls -ljansson -lcrypto -lpt
 AGENT_SOURCES = $(sort $(wildcard agent/*.c))
 AGENT_OBJS = $(AGENT_SOURCES:agent/%.c=$(AGENT_BUILD)/%.o) $(COMMON:%=$(AGENT_BUILD)/common/%.o)
 COMMON_ARCHIVE = $(AGENT_BUILD)/libcommon.a
+DECODE_OBJS = $(COMMON_DECODE:%=$(AGENT_BUILD)/common/%.o)
 
 all: agent
 agent: $(AGENT_BUILD)/tms-agent
@@ -79,9 +84,9 @@ $(COMMON_ARCHIVE): $(COMMON:%=$(AGENT_BUILD)/common/%.o)
 # Unit tests: tests/unit/<stem>.c tests common/<stem>.c or agent/<stem>.c through its header; all of the agent but main.
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(AGENT_BUILD)/unit/%,$(sort $(wildcard tests/unit/*_test.c)))
 unit: $(UNIT_TESTS)
-$(AGENT_BUILD)/unit/%: tests/unit/%.c $(filter-out $(AGENT_BUILD)/main.o,$(AGENT_OBJS))
+$(AGENT_BUILD)/unit/%: tests/unit/%.c $(filter-out $(AGENT_BUILD)/main.o,$(AGENT_OBJS)) $(DECODE_OBJS)
 	@mkdir -p $(@D)
-	$(AGENT_CC) $(AGENT_FLAGS) -DVECTORS='"$(CURDIR)/tests/vectors"' -I$(CURDIR) $(AGENT_INCLUDES) -o $@ $^ $(AGENT_LIBS) -lcmocka
+	$(AGENT_CC) $(AGENT_FLAGS) -DVECTORS='"$(CURDIR)/tests/vectors"' -I$(CURDIR) $(AGENT_INCLUDES) -o $@ $^ $(AGENT_LIBS) -ljpeg -lm -lcmocka
 
 # Fuzzers of what strangers send: each is a tests/fuzz/<stem>.c with tests/fuzz/request.c. Here they are linked so that they run
 # their corpus once; tests/fuzz/run makes them with libFuzzer.
@@ -89,10 +94,10 @@ FUZZERS = config jpeg multipart query s3 side_file signed_url
 FUZZ_MAIN ?= tests/fuzz/replay.c
 fuzz: $(FUZZERS:%=$(AGENT_BUILD)/fuzz/%)
 $(AGENT_BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/request.c $(FUZZ_MAIN) \
-		$(filter-out $(AGENT_BUILD)/main.o,$(AGENT_OBJS))
+		$(filter-out $(AGENT_BUILD)/main.o,$(AGENT_OBJS)) $(DECODE_OBJS)
 	@mkdir -p $(@D)
 	$(AGENT_CC) $(AGENT_FLAGS) -I$(CURDIR) $(AGENT_INCLUDES) -Wl,--wrap=ledger_append,--wrap=cache_quarantine -o $@ $^ \
-		$(AGENT_LIBS) $(FUZZ_LINK)
+		$(AGENT_LIBS) -ljpeg -lm $(FUZZ_LINK)
 
 prefix_agent = /usr
 install: install-agent

@@ -33,6 +33,8 @@ typedef struct Walk
 	const uint8_t *end;
 	TmsJpegInfo info; /* the frame header's values once it was met */
 	bool has_scan;
+	TmsJpegVisitor *visit; /* NULL: nobody looks at the segments */
+	void *context;
 } Walk;
 
 static int read16(const uint8_t *at)
@@ -63,7 +65,7 @@ static int take_marker(Walk *walk)
 }
 
 /* Takes a segment; its content and the content's length. False when its length is absurd or the data ends within it. */
-static bool take_segment(Walk *walk, const uint8_t **content, size_t *len)
+static bool take_segment(Walk *walk, int marker, const uint8_t **content, size_t *len)
 {
 	size_t left = (size_t) (walk->end - walk->at);
 
@@ -72,6 +74,8 @@ static bool take_segment(Walk *walk, const uint8_t **content, size_t *len)
 	*content = walk->at + 2;
 	*len = (size_t) read16(walk->at) - 2;
 	walk->at = *content + *len;
+	if (walk->visit)
+		walk->visit(walk->context, marker, *content, *len);
 	return true;
 }
 
@@ -81,7 +85,7 @@ static bool take_frame_header(Walk *walk, int marker)
 	const uint8_t *content;
 	size_t len;
 
-	if (walk->info.components > 0 || !take_segment(walk, &content, &len))
+	if (walk->info.components > 0 || !take_segment(walk, marker, &content, &len))
 		return false;
 	if (len < 6 || content[5] == 0 || len != 6 + 3 * (size_t) content[5])
 		return false;
@@ -92,6 +96,9 @@ static bool take_frame_header(Walk *walk, int marker)
 	walk->info.width = read16(content + 3);
 	walk->info.components = content[5];
 	walk->info.progressive = is_progressive(marker);
+	for (int i = 0; i < content[5] && i < TMS_JPEG_COMPONENTS_MAX; i++)
+		walk->info.sampling[i] = content[7 + 3 * i];
+	walk->info.first_table = content[8];
 	return true;
 }
 
@@ -118,7 +125,7 @@ static bool take_scan(Walk *walk)
 	const uint8_t *content;
 	size_t len;
 
-	if (walk->info.components == 0 || !take_segment(walk, &content, &len))
+	if (walk->info.components == 0 || !take_segment(walk, MARKER_SOS, &content, &len))
 		return false;
 	if (len < 1 || content[0] < 1 || content[0] > 4 || len != 4 + 2 * (size_t) content[0])
 		return false;
@@ -147,15 +154,15 @@ static bool take_image(Walk *walk)
 		else if (marker < MARKER_SOF0 || (marker >= MARKER_RST0 && marker <= MARKER_SOI))
 			taken = false;
 		else
-			taken = take_segment(walk, &content, &len);
+			taken = take_segment(walk, marker, &content, &len);
 		if (!taken)
 			return false;
 	}
 }
 
-TmsJpegInfo tms_jpeg_check(const uint8_t *data, size_t len)
+TmsJpegInfo tms_jpeg_walk(const uint8_t *data, size_t len, TmsJpegVisitor *visit, void *context)
 {
-	Walk walk = {.at = data, .info = {.state = TMS_JPEG_NOT}};
+	Walk walk = {.at = data, .info = {.state = TMS_JPEG_NOT}, .visit = visit, .context = context};
 
 	if (len < 2 || data[0] != 0xFF || data[1] != MARKER_SOI)
 		return walk.info;
@@ -166,6 +173,11 @@ TmsJpegInfo tms_jpeg_check(const uint8_t *data, size_t len)
 	else if (walk.info.components > 0)
 		walk.info.state = TMS_JPEG_TRUNCATED;
 	return walk.info;
+}
+
+TmsJpegInfo tms_jpeg_check(const uint8_t *data, size_t len)
+{
+	return tms_jpeg_walk(data, len, NULL, NULL);
 }
 
 const char *tms_jpeg_state_name(TmsJpegState state)

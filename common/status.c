@@ -18,6 +18,7 @@ static const char *const status_names[] = {
 	[TMS_AGAIN] = "try_again",
 	[TMS_STOPPED] = "stopped",
 	[TMS_MEMORY] = "out_of_memory",
+	[TMS_UNSUPPORTED] = "unsupported",
 };
 
 const char *tms_status_name(TmsStatus status)

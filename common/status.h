@@ -23,6 +23,7 @@ typedef enum TmsStatus
 	TMS_AGAIN, /* a peer is away or slow; try again later */
 	TMS_STOPPED, /* the program is asked to stop */
 	TMS_MEMORY, /* out of memory */
+	TMS_UNSUPPORTED, /* a form of the input that we do not read */
 } TmsStatus;
 
 /* Name of a status for log lines, one word such as "disk_full"; never NULL, static memory. */

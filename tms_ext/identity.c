@@ -1,18 +1,15 @@
 /*
- * Identity of captures in SQL: storage paths, device codes, ids, object keys, signed URLs and what a JPEG is.
+ * Identity of captures in SQL: storage paths, device codes, ids, object keys and signed URLs.
  *
  * Thin covers of common/, so that path center and agents cannot disagree; tests/vectors/ is read by the tests of both.
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "fmgr.h"
-#include "funcapi.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
 #include "common/capture_id.h"
-#include "common/jpeg.h"
 #include "common/object_path.h"
 #include "common/url_sign.h"
 
@@ -25,7 +22,6 @@ PG_FUNCTION_INFO_V1(tms_identity_ledger_number);
 PG_FUNCTION_INFO_V1(tms_identity_object_key);
 PG_FUNCTION_INFO_V1(tms_identity_url_key);
 PG_FUNCTION_INFO_V1(tms_identity_url_signature);
-PG_FUNCTION_INFO_V1(tms_identity_jpeg_info);
 
 Datum tms_identity_is_storage_path(PG_FUNCTION_ARGS)
 {
@@ -111,28 +107,4 @@ Datum tms_identity_url_signature(PG_FUNCTION_ARGS)
 	if (!tms_url_signature((const uint8_t *) VARDATA_ANY(key), path, expires, signature))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the path to sign is too long")));
 	PG_RETURN_TEXT_P(cstring_to_text(signature));
-}
-
-Datum tms_identity_jpeg_info(PG_FUNCTION_ARGS)
-{
-	bytea *image = PG_GETARG_BYTEA_PP(0);
-	TmsJpegInfo info = tms_jpeg_check((const uint8_t *) VARDATA_ANY(image), VARSIZE_ANY_EXHDR(image));
-	TupleDesc desc;
-	Datum values[6];
-	bool nulls[6] = {false};
-
-	if (info.state == TMS_JPEG_NOT)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION), errmsg("not a JPEG"),
-						errdetail("The %d bytes lack the start marker or the frame header of a JPEG.",
-								  (int) VARSIZE_ANY_EXHDR(image))));
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "tms.jpeg_info must return a row");
-
-	values[0] = Int32GetDatum(info.width);
-	values[1] = Int32GetDatum(info.height);
-	values[2] = Int32GetDatum(info.components);
-	values[3] = Int32GetDatum(info.bits);
-	values[4] = BoolGetDatum(info.progressive);
-	values[5] = BoolGetDatum(info.state == TMS_JPEG_COMPLETE);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

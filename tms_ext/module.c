@@ -10,6 +10,7 @@
 #include "tms_ext/device_slots.h"
 #include "tms_ext/digest_log.h"
 #include "tms_ext/fetch_stats.h"
+#include "tms_ext/jpeg.h"
 #include "tms_ext/partition.h"
 #include "tms_ext/shared_state.h"
 #include "tms_ext/worker.h"
@@ -33,6 +34,7 @@ void _PG_init(void)
 	tms_shared_state_init();
 	tms_option_define_settings();
 	tms_look_ahead_init();
+	tms_jpeg_init();
 	tms_plan_statistics_init();
 	MarkGUCPrefixReserved("tms");
 }

@@ -55,11 +55,4 @@ CREATE FUNCTION tms.url_signature(url_key bytea, path text, expires bigint) RETU
 COMMENT ON FUNCTION tms.url_signature(bytea, text, bigint) IS
 	'Signature of a URL of a device''s cache; path from /v1/images/ on, expires in seconds since 1970';
 
-CREATE FUNCTION tms.jpeg_info(image bytea, OUT width integer, OUT height integer, OUT components integer,
-							  OUT bits integer, OUT progressive boolean, OUT complete boolean)
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
-	AS 'MODULE_PATHNAME', 'tms_identity_jpeg_info';
-COMMENT ON FUNCTION tms.jpeg_info(bytea) IS
-	'What a JPEG''s markers say, without decoding it; complete is false when the end is missing. Error 22P03 for other bytes.';
-
-REVOKE ALL ON FUNCTION tms.url_key(text), tms.url_signature(bytea, text, bigint), tms.jpeg_info(bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION tms.url_key(text), tms.url_signature(bytea, text, bigint) FROM PUBLIC;
