@@ -227,7 +227,7 @@ void tms_plan_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo
 	RelOptInfo *rel;
 	TmsRelPlan *plan;
 	TmsScanVariant variant;
-	ForeignPath *path;
+	Path *path;
 
 	if (stage != UPPERREL_FINAL || bms_membership(root->all_baserels) != BMS_SINGLETON)
 		return;
@@ -237,12 +237,14 @@ void tms_plan_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo
 		return;
 
 	variant = plain_variant(root, plan);
-	path = tms_create_foreignscan_path(root, rel, plan->estimate.rows,
-									   undercut(output_rel->pathlist, plan->estimate.startup_cost, true),
-									   undercut(output_rel->pathlist, plan->estimate.total_cost, false),
-									   variant.pathkeys, NULL, path_flags(&variant, true));
-	add_path(output_rel,
-			 apply_projection_to_path(root, output_rel, (Path *) path, root->upper_targets[UPPERREL_FINAL]));
+	path = (Path *) tms_create_foreignscan_path(root, rel, plan->estimate.rows, plan->estimate.startup_cost,
+												plan->estimate.total_cost, variant.pathkeys, NULL,
+												path_flags(&variant, true));
+	path = apply_projection_to_path(root, output_rel, path, root->upper_targets[UPPERREL_FINAL]);
+	/* The others have the costs of the select list in theirs. */
+	path->startup_cost = undercut(output_rel->pathlist, path->startup_cost, true);
+	path->total_cost = undercut(output_rel->pathlist, path->total_cost, false);
+	add_path(output_rel, path);
 }
 
 /* --- plan ---------------------------------------------------------------------------------------------------------- */
