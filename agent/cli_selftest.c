@@ -21,6 +21,7 @@
 #include "config.h"
 #include "disk_probe.h"
 #include "registrar_link.h"
+#include "status_text.h"
 #include "upload_request.h"
 
 #define STREAM_BYTES   (INT64_C(64) * 1024 * 1024)
@@ -103,6 +104,7 @@ static void check_times(SelfTest *test, const DiskFacts *facts, int64_t bytes)
 static void check_space(SelfTest *test, int64_t *free_bytes)
 {
 	struct statvfs space;
+	char free_text[STATUS_TEXT_SIZE], total_text[STATUS_TEXT_SIZE];
 	int64_t total, reserve;
 
 	*free_bytes = 0;
@@ -113,7 +115,7 @@ static void check_space(SelfTest *test, int64_t *free_bytes)
 	reserve = total / 100 * test->config->min_free_percent;
 	add_check(test, "disk_space", *free_bytes < reserve ? CHECK_WARNING : CHECK_OK,
 			  json_pack("{s:I, s:I}", "free_bytes", (json_int_t) *free_bytes, "total_bytes", (json_int_t) total),
-			  "%.1f of %.1f GB free%s", (double) *free_bytes / 1e9, (double) total / 1e9,
+			  "%s of %s free%s", status_text_size(*free_bytes, free_text), status_text_size(total, total_text),
 			  *free_bytes < reserve ? ", less than [cache] min_free" : "");
 }
 

@@ -15,6 +15,7 @@
 #include "config.h"
 #include "json_field.h"
 #include "ledger_view.h"
+#include "status_text.h"
 
 #define STORIES_MAX 64
 
@@ -246,6 +247,7 @@ static void print_story(const json_t *story)
 	const json_t *cache = json_object_get(story, "cache");
 	size_t i;
 	json_t *reason;
+	char free_text[STATUS_TEXT_SIZE], wanted_text[STATUS_TEXT_SIZE];
 
 	printf("%-12s %s (%s), seq %" PRId64 ", capture id %" PRId64 "\n", "ledger", json_field_text(story, "ledger"),
 		   json_is_true(json_object_get(story, "sealed")) ? "sealed" : "active", json_field_number(story, "seq"),
@@ -265,8 +267,10 @@ static void print_story(const json_t *story)
 		   json_is_true(json_object_get(cache, "being_cleaned")) ? "; its deletion was begun and not ended" : "");
 	json_array_foreach (json_object_get(cache, "stays_because"), i, reason)
 		printf("%-12s %s\n", i == 0 ? "because" : "and", json_string_value(reason));
-	printf("%-12s %" PRId64 " bytes free, %" PRId64 " wanted\n", "disk", json_field_number(story, "free_bytes"),
-		   json_field_number(story, "min_free_bytes"));
+	if (json_is_integer(json_object_get(story, "free_bytes")))
+		printf("%-12s %s free, %s wanted\n", "disk",
+			   status_text_size(json_field_number(story, "free_bytes"), free_text),
+			   status_text_size(json_field_number(story, "min_free_bytes"), wanted_text));
 }
 
 /* --- the command --- */

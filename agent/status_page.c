@@ -225,7 +225,7 @@ static void write_tiles(FILE *out, const ServiceContext *context, const StatusFi
 				 figures->at);
 	tile(out, "intake", "Intake",
 		 figures->per_hour < 0 ? "?" : status_text_count((int64_t) (figures->per_hour + 0.5), value),
-		 "photographs in the last hour");
+		 "photographs an hour");
 	tile(out, "cache", "Cache", status_text_count(counts->cached, value),
 		 status_text_size(counts->cached_bytes, below));
 	disk_tile(out, context, figures);

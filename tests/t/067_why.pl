@@ -45,6 +45,7 @@ like(because(1), qr/not verified in the image center.*not registered: .* up to 0
 my ($text) = ($agent->command('why', 1))[1];
 like($text, qr/^uploaded     no$/m, 'the text says so');
 like($text, qr/^in the cache yes\nbecause      it is not verified/m, 'with the reasons');
+like($text, qr/^disk         [\d.]+ [kMGT]?B free, [\d.]+ [kMGT]?B wanted$/m, 'and the disk, in the units of status');
 
 # --- both have it ---
 $store->start;

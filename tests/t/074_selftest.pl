@@ -56,6 +56,7 @@ is($exit, 0, 'the table has the same exit code');
 my @lines = split /\n/, $out;
 is_deeply([ grep { !/^\S+ +(?:ok|warning|failed) +\S/ } @lines ], [], 'one line a check');
 is(scalar(@lines), scalar(keys %$check), 'for each of them');
+like($out, qr/^disk_space +\w+ +[\d.]+ [kMGT]?B of [\d.]+ [kMGT]?B free/m, 'sizes in the units of status');
 
 # --- beside a running agent ---
 $agent->start;
