@@ -3,12 +3,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -29,23 +29,22 @@
 
 /* --- what the system knows --- */
 
-bool disk_parse_mount(const char *mountinfo, unsigned major, unsigned minor, DiskFacts *out)
+bool disk_parse_mount(const char *mountinfo, uint64_t mount_id, DiskFacts *out)
 {
-	bool found = false;
-
 	for (const char *line = mountinfo; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
 	{
 		char mount_options[200], super_options[300];
-		unsigned a, b;
+		uint64_t id;
 		const char *dash = strstr(line, " - "), *end = strchr(line, '\n');
 
-		if (!dash || (end && dash > end) || sscanf(line, "%*d %*d %u:%u %*s %*s %199s", &a, &b, mount_options) != 3 ||
-			a != major || b != minor || sscanf(dash, " - %31s %*s %299s", out->file_system, super_options) != 2)
+		if (!dash || (end && dash > end) ||
+			sscanf(line, "%" SCNu64 " %*d %*s %*s %*s %199s", &id, mount_options) != 2 || id != mount_id ||
+			sscanf(dash, " - %31s %*s %299s", out->file_system, super_options) != 2)
 			continue;
 		snprintf(out->options, sizeof out->options, "%s,%s", mount_options, super_options);
-		found = true; /* the last one counts: it lies above the others */
+		return true;
 	}
-	return found;
+	return false;
 }
 
 static char *read_text(const char *name)
@@ -106,18 +105,19 @@ static void read_device(unsigned major, unsigned minor, DiskFacts *out)
 
 TmsStatus disk_facts(const char *folder, DiskFacts *out)
 {
-	struct stat about;
+	struct statx about;
 	char *mounts;
 
 	memset(out, 0, sizeof *out);
 	out->rotational = -1;
-	if (stat(folder, &about) != 0)
+	if (statx(AT_FDCWD, folder, 0, STATX_MNT_ID, &about) != 0)
 		return TMS_IO;
 	mounts = read_text(MOUNTS);
-	if (!mounts || !disk_parse_mount(mounts, major(about.st_dev), minor(about.st_dev), out))
+	/* By the mount, not the device: another mount of the same file system has options of its own. */
+	if (!mounts || !(about.stx_mask & STATX_MNT_ID) || !disk_parse_mount(mounts, about.stx_mnt_id, out))
 		snprintf(out->file_system, sizeof out->file_system, "unknown");
 	free(mounts);
-	read_device(major(about.st_dev), minor(about.st_dev), out);
+	read_device(about.stx_dev_major, about.stx_dev_minor, out);
 	return TMS_OK;
 }
 

@@ -43,8 +43,8 @@ typedef enum DiskVerdict
 /* Reads mountinfo and sysfs. TMS_IO when the folder cannot be looked at. */
 extern TMS_CHECKED TmsStatus disk_facts(const char *folder, DiskFacts *out);
 
-/* The line of a mountinfo that is about the device major:minor; false when there is none. */
-extern bool disk_parse_mount(const char *mountinfo, unsigned major, unsigned minor, DiskFacts *out);
+/* The line of a mountinfo that is about this mount; false when there is none. */
+extern bool disk_parse_mount(const char *mountinfo, uint64_t mount_id, DiskFacts *out);
 
 /* Measures for a few seconds, writing `bytes` at most. TMS_FULL, TMS_IO. */
 extern TMS_CHECKED TmsStatus disk_measure(const char *folder, int64_t bytes, DiskTimes *out);

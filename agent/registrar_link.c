@@ -102,17 +102,20 @@ static TmsStatus wait_for(const RegistrarLink *link, int fd, short events, int64
 	return count == 0 ? TMS_AGAIN : TMS_OK;
 }
 
-/* One line that fits a log, from a text of possibly several. */
+/* One line that fits a log, from a text of possibly several, which libpq also indents. */
 static void set_reason(RegistrarError *error, const char *text)
 {
 	size_t used = 0;
 
-	for (; text != NULL && *text != '\0' && used < sizeof(error->reason) - 1; text++)
-		if (*text == '\n' || *text == '\t')
+	for (; text != NULL && *text != '\0' && used < sizeof(error->reason) - 2; text++)
+		if (*text == '\n')
+		{
+			error->reason[used++] = ';';
 			error->reason[used++] = ' ';
+		}
 		else if ((unsigned char) *text >= ' ')
 			error->reason[used++] = *text;
-	while (used > 0 && error->reason[used - 1] == ' ')
+	while (used > 0 && (error->reason[used - 1] == ' ' || error->reason[used - 1] == ';'))
 		used--;
 	error->reason[used] = '\0';
 }

@@ -20,7 +20,7 @@ typedef struct RegistrarLink RegistrarLink;
 typedef struct RegistrarError
 {
 	char sqlstate[6]; /* "": the server did not answer */
-	char reason[200];
+	char reason[400];
 } RegistrarError;
 
 /*

@@ -102,6 +102,9 @@ configure('path_center', 'conninfo', $pc->agent_conninfo . ' password=wrong user
 ($code, $check) = selftest();
 is($check->{path_center}{state}, 'failed', 'a role that is not let in');
 unlike(encode_json($check), qr/wrong/, 'without its password');
+configure('path_center', 'conninfo', "host=$agent->{dir}/absent port=1 user=nobody");
+($code, $check) = selftest();
+like($check->{path_center}{text}, qr/No such file or directory; Is the server running/, 'the lines of libpq\'s reason stay apart');
 
 # --- a disk that keeps nothing; one that is full ---
 SKIP:

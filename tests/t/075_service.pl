@@ -1,5 +1,5 @@
-# What an administrator goes by: man pages that name every command, option and key, and a systemd unit whose sandbox the agent
-# can live in.
+# What an administrator goes by: man pages that name every command, option and key, a reference that names what is in SQL, and a
+# systemd unit whose sandbox the agent can live in.
 use strict;
 use warnings;
 
@@ -46,6 +46,21 @@ for my $command (@commands)
 }
 my @described = $text{'docs/man/tms-agent.1'} =~ /^\.It Ic (\S+)/mg;
 is_deeply([ sort @described ], [ sort @commands ], 'and no other');
+
+# --- what PostgreSQL itself tells: functions, views, tables, options, settings ---
+my ($reference, $readme) = map { read_file("$src/$_") } qw(docs/sql-reference.md README.md);
+for my $name (split /\n/, $pc->sql("SELECT proname FROM pg_proc WHERE pronamespace = 'tms'::regnamespace
+	UNION SELECT relname FROM pg_class WHERE relnamespace = 'tms'::regnamespace AND relkind IN ('r', 'v') AND NOT relispartition"))
+{
+	ok($reference =~ /`(?:CALL )?tms\.\Q$name\E\b/, "tms.$name is in docs/sql-reference.md");
+}
+$pc->psql('postgres', "CREATE SERVER documented FOREIGN DATA WRAPPER tms_fdw OPTIONS (nonsense '1')", stderr => \my $refused);
+my @options = split /, /, ($refused =~ /Valid options here are: (.*)\./)[0] // '';
+cmp_ok(scalar(@options), '>', 10, 'a wrong option names the right ones') or diag($refused);
+ok($readme =~ /^\| `\Q$_\E` \|/m, "server option $_ is in README.md") for @options;
+my @settings = split /\n/, $pc->sql("LOAD 'tms'; SELECT name FROM pg_settings WHERE name LIKE 'tms.%'");
+cmp_ok(scalar(@settings), '>', 3, 'there are settings');
+ok($readme =~ /^\| `\Q$_\E` \|/m, "setting $_ is in README.md") for @settings;
 
 # --- every key, as the agent itself tells them ---
 my ($code, $out) = $agent->command('check-config');

@@ -17,6 +17,7 @@ static const char mounts[] = "21 28 0:19 / /proc rw,nosuid,nodev,noexec,relatime
 							 "28 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro\n"
 							 "35 28 0:30 / /tmp rw,nosuid,nodev shared:5 master:3 - tmpfs tmpfs rw,size=100k\n"
 							 "36 28 8:2 /sub /var/lib/tms rw,noatime - ext4 /dev/sda2 rw,nobarrier,data=writeback\n"
+							 "37 28 8:1 / /mnt/same ro,relatime - ext4 /dev/sda1 rw,errors=remount-ro\n"
 							 "40 28 8:17 / /data rw,relatime - xfs /dev/sdb1 rw,attr2\n"
 							 "garbage\n";
 
@@ -24,15 +25,17 @@ static void mount_lines(void **state)
 {
 	DiskFacts facts;
 
-	assert_true(disk_parse_mount(mounts, 8, 1, &facts));
+	assert_true(disk_parse_mount(mounts, 28, &facts));
 	assert_string_equal(facts.file_system, "ext4");
-	assert_string_equal(facts.options, "rw,relatime,rw,errors=remount-ro");
-	assert_true(disk_parse_mount(mounts, 0, 30, &facts));
+	assert_string_equal(facts.options, "rw,relatime,rw,errors=remount-ro"); /* not those of a bind mount of it */
+	assert_true(disk_parse_mount(mounts, 37, &facts));
+	assert_string_equal(facts.options, "ro,relatime,rw,errors=remount-ro");
+	assert_true(disk_parse_mount(mounts, 35, &facts));
 	assert_string_equal(facts.file_system, "tmpfs");
-	assert_true(disk_parse_mount(mounts, 8, 17, &facts));
+	assert_true(disk_parse_mount(mounts, 40, &facts));
 	assert_string_equal(facts.file_system, "xfs");
-	assert_false(disk_parse_mount(mounts, 8, 3, &facts));
-	assert_false(disk_parse_mount("", 8, 1, &facts));
+	assert_false(disk_parse_mount(mounts, 8, &facts));
+	assert_false(disk_parse_mount("", 28, &facts));
 }
 
 static void facts_are_judged(void **state)
