@@ -135,6 +135,7 @@ SKIP:
 }
 
 # --- the image center away, the disk nearly full ---
+ok(poll_until(sub { $agent->status->{upload}{backlog} == 0 }, 'uploads', 60), 'what came before is uploaded');
 $store->stop;
 $agent->post(jpeg('away'));
 ok(poll_until(sub { page() =~ /<li class="bad">Image center: / }, 'a problem'), 'the image center is away: a problem');
