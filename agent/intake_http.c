@@ -45,11 +45,22 @@ typedef struct IntakeHttp
 	bool crowded; /* told that there are too many, until half of them are gone */
 } IntakeHttp;
 
+/* What a request is refused with; status 0: it is not. */
+typedef struct Refusal
+{
+	unsigned status;
+	const char *error;
+	const char *header; /* or NULL */
+	const char *value;
+} Refusal;
+
 /* A request between its head and its answer. */
 typedef struct Exchange
 {
 	const struct Route *route;
-	IntakeRequest *capture; /* of POST /v1/captures */
+	Refusal refusal;
+	bool entered; /* it counts among the active ones */
+	IntakeRequest *capture; /* of POST /v1/captures; of one that is refused, to read its body */
 	const char *rest; /* of the path, behind the route's */
 } Exchange;
 
@@ -231,7 +242,7 @@ static bool route_matches(const Route *route, const char *path, const char **res
 /* What answers GET answers HEAD too: libmicrohttpd leaves the body out. */
 static const Route *find_route(const char *method, const char *path, const char **rest, const char **allowed)
 {
-	*allowed = NULL;
+	*allowed = *rest = NULL;
 	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
 	{
 		bool get = strcmp(routes[i].method, MHD_HTTP_METHOD_GET) == 0;
@@ -293,38 +304,51 @@ static void leave(IntakeHttp *server)
 	pthread_mutex_unlock(&server->lock);
 }
 
+/* Is a request refused by its head alone? */
+static Refusal find_refusal(IntakeHttp *server, struct MHD_Connection *connection, const char *method,
+							const Route *route, const char *allowed)
+{
+	if (!route && allowed)
+		return (Refusal){MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed", MHD_HTTP_HEADER_ALLOW, allowed};
+	if (!route)
+		return (Refusal){.status = MHD_HTTP_NOT_FOUND, .error = "no such resource"};
+	if (route->guarded && !has_token(server->context->config->intake_token, connection))
+		return (Refusal){MHD_HTTP_UNAUTHORIZED, "a valid token is needed", MHD_HTTP_HEADER_WWW_AUTHENTICATE,
+						 "Bearer, Basic realm=\"tms-agent\", charset=\"UTF-8\""};
+	/* A page that a browser got from elsewhere could make it post a form here. Senders are no browsers, and our page has no form. */
+	if (strcmp(method, MHD_HTTP_METHOD_POST) == 0 &&
+		MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ORIGIN))
+		return (Refusal){.status = MHD_HTTP_FORBIDDEN, .error = "a web page may not hand in photographs"};
+	return (Refusal){0};
+}
+
+static enum MHD_Result answer_refusal(struct MHD_Connection *connection, const Refusal *refusal)
+{
+	return send_error(connection, refusal->status, refusal->error, refusal->header, refusal->value);
+}
+
 /* The head of a request is there. */
 static enum MHD_Result begin(IntakeHttp *server, struct MHD_Connection *connection, const char *url, const char *method,
 							 void **state)
 {
 	const char *allowed, *rest;
 	const Route *route = find_route(method, url, &rest, &allowed);
-	Exchange *exchange;
+	Exchange *exchange = calloc(1, sizeof *exchange);
 
-	if (!route && allowed)
-		return send_error(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "method not allowed", MHD_HTTP_HEADER_ALLOW,
-						  allowed);
-	if (!route)
-		return send_error(connection, MHD_HTTP_NOT_FOUND, "no such resource", NULL, NULL);
-	if (route->guarded && !has_token(server->context->config->intake_token, connection))
-		return send_error(connection, MHD_HTTP_UNAUTHORIZED, "a valid token is needed",
-						  MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer, Basic realm=\"tms-agent\", charset=\"UTF-8\"");
-	/* A page that a browser got from elsewhere could make it post a form here. Senders are no browsers, and our page has no form. */
-	if (strcmp(method, MHD_HTTP_METHOD_POST) == 0 &&
-		MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ORIGIN))
-		return send_error(connection, MHD_HTTP_FORBIDDEN, "a web page may not hand in photographs", NULL, NULL);
-	if (!enter(server))
-		return send_error(connection, MHD_HTTP_SERVICE_UNAVAILABLE, intake_failure(TMS_STOPPED), NULL, NULL);
-	exchange = calloc(1, sizeof *exchange);
 	if (!exchange)
-	{
-		leave(server);
 		return MHD_NO;
-	}
+	*state = exchange;
 	exchange->route = route;
 	exchange->rest = rest; /* lasts as long as the request */
-	*state = exchange;
-	return route->begin ? route->begin(server, connection, exchange) : MHD_YES;
+	exchange->refusal = find_refusal(server, connection, method, route, allowed);
+	exchange->entered = exchange->refusal.status == 0 && enter(server);
+	if (exchange->entered)
+		return route->begin ? route->begin(server, connection, exchange) : MHD_YES;
+	if (exchange->refusal.status == 0)
+		exchange->refusal = (Refusal){.status = MHD_HTTP_SERVICE_UNAVAILABLE, .error = intake_failure(TMS_STOPPED)};
+	else
+		exchange->capture = intake_request_refused(server->context, connection);
+	return exchange->capture ? MHD_YES : answer_refusal(connection, &exchange->refusal);
 }
 
 /* libmicrohttpd calls this with a request's head, then with each piece of its body, then once more for the answer. */
@@ -344,7 +368,8 @@ static enum MHD_Result handle(void *handle, struct MHD_Connection *connection, c
 		*data_len = 0;
 		return go_on ? MHD_YES : MHD_NO;
 	}
-	return exchange->route->answer(server, connection, exchange);
+	return exchange->refusal.status != 0 ? answer_refusal(connection, &exchange->refusal)
+										 : exchange->route->answer(server, connection, exchange);
 }
 
 /* The request is over, whichever way: what was not taken is removed. */
@@ -355,9 +380,10 @@ static void end(void *handle, struct MHD_Connection *connection, void **state, e
 	if (!exchange)
 		return;
 	intake_request_free(exchange->capture);
+	if (exchange->entered)
+		leave(handle);
 	free(exchange);
 	*state = NULL;
-	leave(handle);
 }
 
 /* Further connections are closed without a word, which senders cannot tell from an agent that is away: the operator is told. */

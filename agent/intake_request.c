@@ -203,10 +203,47 @@ static int64_t announced(struct MHD_Connection *connection)
 	return text ? strtoll(text, NULL, 10) : -1;
 }
 
+/* A request of which nothing is known yet; NULL: out of memory. */
+static IntakeRequest *new_request(const ServiceContext *context)
+{
+	IntakeRequest *request = calloc(1, sizeof *request);
+
+	if (!request)
+		return NULL;
+	request->context = context;
+	request->limit = 2 * context->config->max_image_bytes + FORM_OVERHEAD;
+	request->deadline = clock_steady() + LONGEST;
+	record_init(&request->record);
+	return request;
+}
+
+/*
+ * Is the body of a request that is refused read first? A sender that does not look for an answer before it has sent it all
+ * would find the connection broken instead. One that waits for "100 Continue" gets the answer now.
+ */
+static bool is_drained(const IntakeRequest *request, struct MHD_Connection *connection)
+{
+	return !MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_EXPECT) &&
+		   announced(connection) <= request->limit;
+}
+
+IntakeRequest *intake_request_refused(const ServiceContext *context, struct MHD_Connection *connection)
+{
+	IntakeRequest *request = new_request(context);
+
+	if (!request)
+		return NULL;
+	request->status = TMS_INVALID;
+	if (is_drained(request, connection))
+		return request;
+	intake_request_free(request);
+	return NULL;
+}
+
 IntakeRequest *intake_request_begin(const ServiceContext *context, struct MHD_Connection *connection,
 									IntakeAnswer *answer)
 {
-	IntakeRequest *request = calloc(1, sizeof *request);
+	IntakeRequest *request = new_request(context);
 	int64_t most = context->config->max_image_bytes, length = announced(connection);
 
 	memset(answer, 0, sizeof *answer);
@@ -216,10 +253,6 @@ IntakeRequest *intake_request_begin(const ServiceContext *context, struct MHD_Co
 		snprintf(answer->error, sizeof answer->error, "%s", intake_failure(TMS_MEMORY));
 		return NULL;
 	}
-	request->context = context;
-	request->limit = 2 * most + FORM_OVERHEAD;
-	request->deadline = clock_steady() + LONGEST;
-	record_init(&request->record);
 	MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, take_query, request);
 	take_key(request, connection);
 	if (request->status == TMS_OK && is_form(connection))
@@ -232,7 +265,7 @@ IntakeRequest *intake_request_begin(const ServiceContext *context, struct MHD_Co
 	}
 	else if (request->status == TMS_OK)
 		fail(request, intake_begin(context, length < 0 ? 0 : length, &request->intake));
-	if (request->status == TMS_OK)
+	if (request->status == TMS_OK || is_drained(request, connection))
 		return request;
 	answer_failure(request, answer);
 	intake_request_free(request);

@@ -21,11 +21,17 @@ typedef struct IntakeAnswer
 } IntakeAnswer;
 
 /*
- * Begins a request whose head is there. NULL: it was refused, and *answer says why (too large, disk full, a malformed
- * query). The caller frees with intake_request_free.
+ * Begins a request whose head is there. NULL: it is refused now, and *answer says why (too large, disk full, a malformed
+ * query); else a refusal comes with intake_request_end, when the body was read. The caller frees with intake_request_free.
  */
 extern IntakeRequest *intake_request_begin(const ServiceContext *context, struct MHD_Connection *connection,
 										   IntakeAnswer *answer);
+
+/*
+ * Reads the body of a request that was refused by its head, for intake_request_data only. NULL: it is better answered now. The
+ * caller frees with intake_request_free.
+ */
+extern IntakeRequest *intake_request_refused(const ServiceContext *context, struct MHD_Connection *connection);
 
 /* Takes a piece of the body. False: the sender goes on against all reason, and the connection is better closed. */
 extern bool intake_request_data(IntakeRequest *request, const char *data, size_t len);

@@ -135,6 +135,22 @@ ok(poll_until(sub { !glob("$data/tmp/*") }, 'an empty tmp folder'), 'half a body
 ($status, $answer) = $agent->post(jpeg('marker three'));
 is("$status $answer->{seq}", '201 ' . ($last + 2), 'and intake goes on');
 
+# --- a refusal reaches senders that look for an answer only when they have sent it all ---
+sub sent_to_the_end
+{
+	my ($head, $expected, $name) = @_;
+	my $sender = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $agent->{intake_port}) or die $!;
+	local $SIG{PIPE} = 'IGNORE';
+	my $sent = print $sender "$head HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\n", 'x' x 8_000_000;
+	$sender->flush;
+	return like(scalar(<$sender>) // '', qr/ $expected /, "$name: $expected is read after 8 MB");
+}
+sent_to_the_end(@$_) for [ 'POST /v1/captures?lane=left', 400, 'a malformed field' ], [ 'POST /v1/capture', 404, 'another path' ],
+	[ 'PUT /v1/captures', 405, 'another method' ], [ "POST /v1/captures HTTP/1.1\r\nOrigin: http://elsewhere\r\nX:", 403, 'a web page' ];
+my $waiting = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $agent->{intake_port}) or die $!;
+print $waiting "POST /v1/captures?lane=left HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 8000000\r\n\r\n";
+like(scalar(<$waiting>), qr/ 400 /, 'one that waits for 100 Continue is refused at once');
+
 # --- more connections than are served: the operator hears of it, and it passes ---
 my @held = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $agent->{intake_port}) } 1 .. 300;
 ok(poll_until(sub { read_file($agent->{log}) =~ /event=intake_crowded connections=256 / }, 'intake_crowded'), 'too many connections are told');
@@ -147,6 +163,7 @@ $agent->guard_intake('open sesame');
 is($agent->stop, 0, 'stops');
 $agent->start;
 is(($agent->post(jpeg('token')))[0], 401, 'without the token');
+sent_to_the_end('POST /v1/captures', 401, 'no token');
 for my $case ([ 'Bearer wrong', 401 ], [ 'Basic b3BlbiBzZXNhbWU=', 401 ], [ 'Bearer open sesame', 201 ])
 {
 	is(http('POST', "$base/v1/captures", content => jpeg("token $case->[0]"),
