@@ -179,7 +179,7 @@ static TmsAttemptStart admit(TmsAttemptGroup *group, TmsAttempt *attempt, const 
 							 &attempt->slot))
 		return TMS_ATTEMPT_STARTED;
 	tms_breaker_report(&attempt->breaker, attempt->probe, TMS_SIGN_NONE, NULL);
-	return TMS_ATTEMPT_FRONT_END_BUSY;
+	return TMS_ATTEMPT_BUSY;
 }
 
 static void set_limits(TmsFetchRequest *request, const TmsServerOptions *options, const TmsImageRequest *image)
@@ -202,6 +202,8 @@ TmsAttemptStart tms_attempt_start(TmsAttemptGroup *group, TmsOrigin source, TmsF
 
 	if (source == TMS_ORIGIN_FRONT_END && is_front_end_busy(group, image->device_id))
 		return TMS_ATTEMPT_LATER;
+	if (!tms_fetch_has_room())
+		return TMS_ATTEMPT_BUSY;
 	attempt = MemoryContextAllocZero(group->context, sizeof(TmsAttempt));
 	attempt->group = group;
 	attempt->owner = owner;

@@ -43,7 +43,7 @@ typedef enum TmsAttemptStart
 {
 	TMS_ATTEMPT_STARTED,
 	TMS_ATTEMPT_LATER, /* when another one of the group has ended */
-	TMS_ATTEMPT_FRONT_END_BUSY, /* with other sessions: to be tried again after a while */
+	TMS_ATTEMPT_BUSY, /* when others have left its front end, or given back descriptors: to be tried again after a while */
 	TMS_ATTEMPT_REFUSED, /* for a reason */
 } TmsAttemptStart;
 

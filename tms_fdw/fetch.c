@@ -14,10 +14,8 @@
 
 #include <curl/curl.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include "lib/ilist.h"
-#include "storage/fd.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -26,6 +24,7 @@
 #include "tms_fdw/fetch.h"
 #include "tms_fdw/fetch_answer.h"
 #include "tms_fdw/fetch_failure.h"
+#include "tms_fdw/fetch_socket.h"
 #include "tms_fdw/poller.h"
 
 #define MAX_IDLE_CONNECTIONS 64
@@ -56,6 +55,7 @@ typedef struct Job
 	TmsAnswer answer;
 	const char *no_socket; /* why a socket was not opened; the host may have other addresses */
 	bool allow_loopback;
+	bool opened_socket;
 	int connect_timeout; /* milliseconds */
 	int first_byte_timeout;
 	int timeout;
@@ -136,6 +136,8 @@ static void open_engine(void)
 	curl_multi_setopt(engine.multi, CURLMOPT_SOCKETFUNCTION, on_watch);
 	curl_multi_setopt(engine.multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(engine.multi, CURLMOPT_MAXCONNECTS, (long) MAX_IDLE_CONNECTIONS);
+	/* Closes idle connections before the last descriptor is taken. */
+	curl_multi_setopt(engine.multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) tms_fetch_sockets_max());
 	engine.curl_due = NEVER;
 	engine.stale = false;
 }
@@ -164,6 +166,8 @@ static void drop_job(Job *job)
 	curl_easy_cleanup(job->easy);
 	curl_slist_free_all(job->headers);
 	leave_curl(saved);
+	if (job->opened_socket)
+		tms_fetch_sockets_count_anew();
 	job->easy = NULL;
 	job->headers = NULL;
 	tms_answer_end(&job->answer);
@@ -212,27 +216,23 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 static curl_socket_t on_open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	Job *job = arg;
-	int fd;
+	const char *why = "address refused";
+	int fd = -1;
 
-	if (tms_address_refused(&address->addr, job->allow_loopback))
-		job->no_socket = "address refused";
-	else if (!AcquireExternalFD())
-		job->no_socket = "too many open files";
-	else
+	if (!tms_address_refused(&address->addr, job->allow_loopback))
+		fd = tms_fetch_socket_open(address->family, address->socktype, address->protocol, &why);
+	if (fd < 0)
 	{
-		fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-		if (fd >= 0)
-			return fd;
-		ReleaseExternalFD();
-		job->no_socket = "no socket could be opened";
+		job->no_socket = why;
+		return CURL_SOCKET_BAD;
 	}
-	return CURL_SOCKET_BAD;
+	job->opened_socket = true;
+	return fd;
 }
 
 static int on_close_socket(void *arg, curl_socket_t fd)
 {
-	ReleaseExternalFD();
-	return close(fd);
+	return tms_fetch_socket_close(fd);
 }
 
 /* --- driving --- */
@@ -486,6 +486,11 @@ static bool set_options(Job *job, const TmsFetchRequest *request)
 		   curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket) == CURLE_OK &&
 		   curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, job) == CURLE_OK &&
 		   curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket) == CURLE_OK;
+}
+
+bool tms_fetch_has_room(void)
+{
+	return engine.n_running < tms_fetch_sockets_max();
 }
 
 TmsFetch *tms_fetch_start(TmsFetchGroup *group, const TmsFetchRequest *request, void *owner)

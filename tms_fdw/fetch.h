@@ -78,6 +78,12 @@ typedef struct TmsFetchGroup TmsFetchGroup;
 /* A group in this context, which should be one of its own: its reset ends the group. */
 extern TmsFetchGroup *tms_fetch_group_create(MemoryContext context);
 
+/*
+ * May one more request be under way? A backend has so many descriptors for sockets, and needs some of them to wait at all. Who
+ * starts one nevertheless may see it fail for that.
+ */
+extern bool tms_fetch_has_room(void);
+
 /* Sends a request; the result belongs to the group until tms_fetch_end. Bad requests end with a failure, not an error. */
 extern TmsFetch *tms_fetch_start(TmsFetchGroup *group, const TmsFetchRequest *request, void *owner);
 

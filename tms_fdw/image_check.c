@@ -49,7 +49,7 @@ struct TmsImageChecks
 	dlist_head settled;
 	int n_running;
 	int n_pending;
-	bool front_end_busy; /* the last look found one that waits for other sessions to leave its front end */
+	bool busy; /* the last look found one that waits for others, who do not tell us when they leave */
 };
 
 const char *tms_verdict_name(TmsVerdict verdict)
@@ -192,8 +192,8 @@ static bool send_check(TmsImageChecks *checks, Check *check)
 			dlist_delete(&check->node);
 			settle_unasked(checks, check, why);
 			return true;
-		case TMS_ATTEMPT_FRONT_END_BUSY:
-			checks->front_end_busy = true;
+		case TMS_ATTEMPT_BUSY:
+			checks->busy = true;
 			return false;
 		case TMS_ATTEMPT_LATER:
 			return false;
@@ -206,7 +206,7 @@ static void send_waiting(TmsImageChecks *checks)
 	MemoryContext previous = MemoryContextSwitchTo(checks->scratch);
 	TmsOrigin source;
 
-	checks->front_end_busy = false;
+	checks->busy = false;
 	/* The front ends first: what waits for them is further on its way. */
 	for (source = TMS_ORIGIN_COUNT; source-- > 0;)
 	{
@@ -272,7 +272,7 @@ int tms_image_checks_pending(const TmsImageChecks *checks)
 /* Waits for what is under way, or for the next look at what cannot be sent now. */
 static void wait_for_sources(TmsImageChecks *checks, int64 until)
 {
-	int64 look = checks->front_end_busy ? tms_poller_clock() + LOOK_AGAIN : NEVER;
+	int64 look = checks->busy ? tms_poller_clock() + LOOK_AGAIN : NEVER;
 
 	if (look == NEVER || (until != NEVER && until < look))
 		look = until;

@@ -69,7 +69,7 @@ struct TmsImageSet
 	int n_running;
 	int n_ready; /* settled and not wanted yet */
 	int64 admitted_bytes;
-	bool front_end_busy; /* the last look found an image that waits for other sessions to leave its front end */
+	bool busy; /* the last look found an image that waits for others, who do not tell us when they leave */
 };
 
 /* --- states --- */
@@ -259,8 +259,8 @@ static bool try_to_send(TmsImageSet *set, Image *image)
 				note_sent(set, image, attempt);
 				count_failover(set, image);
 				return true;
-			case TMS_ATTEMPT_FRONT_END_BUSY:
-				set->front_end_busy = true;
+			case TMS_ATTEMPT_BUSY:
+				set->busy = true;
 				return false;
 			case TMS_ATTEMPT_LATER:
 				return false;
@@ -295,7 +295,7 @@ static void send_waiting(TmsImageSet *set, Image *wanted)
 	dlist_mutable_iter iter;
 	int passed_over = 0;
 
-	set->front_end_busy = false;
+	set->busy = false;
 	if (has_enough(set, wanted))
 		return;
 	if (wanted != NULL && wanted->public.state == TMS_IMAGE_WAITING && set->n_running < set->options->concurrency)
@@ -360,7 +360,7 @@ static void hedge(TmsImageSet *set, Image *image)
 			/* Its turn, and its reason, come if the first source fails. */
 			image->hedged = true;
 			break;
-		case TMS_ATTEMPT_FRONT_END_BUSY:
+		case TMS_ATTEMPT_BUSY:
 		case TMS_ATTEMPT_LATER:
 			break;
 	}
@@ -388,7 +388,7 @@ static void send_hedges(TmsImageSet *set, const Image *wanted)
 static int64 next_look(TmsImageSet *set)
 {
 	int64 now = tms_poller_clock();
-	int64 look = set->front_end_busy ? now + LOOK_AGAIN : NEVER;
+	int64 look = set->busy ? now + LOOK_AGAIN : NEVER;
 	dlist_iter iter;
 
 	dlist_foreach (iter, &set->running)

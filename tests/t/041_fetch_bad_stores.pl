@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 
+use IO::Socket::INET;
 use Test::More;
 use Tms::Cluster;
 use Tms::FrontEnd;
@@ -113,6 +114,20 @@ $cluster->sql("ALTER SERVER image_center OPTIONS (SET first_byte_timeout '20s', 
 $store->stop;
 is(reason($good, 'image_center'), 'connection refused', 'stopped store: reason');
 is(digest_of($good), $good->{sha256}, 'stopped store: the front end serves instead');
+
+# A store that takes no connection, asked more often in one session than a backend has descriptors: the session lives on.
+my $full = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1);
+my @in_queue = map { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $full->sockport, Blocking => 0) } 1 .. 4;
+is($cluster->sql(<<SQL), "400|timed out after 10 ms while connecting\nt", 'no descriptor is counted as taken for ever by connections that timed out');
+	BEGIN;
+	ALTER SERVER image_center OPTIONS (SET url 'http://127.0.0.1:@{[ $full->sockport ]}/x', ADD connect_timeout '10ms',
+		ADD concurrency '50');
+	SET LOCAL tms.image_source = image_center;
+	SELECT count(*), string_agg(DISTINCT substr(image_error, 15), '; ') FROM tms.images(array_fill($good->{id}::bigint, ARRAY[400]));
+	ROLLBACK;
+	SELECT sha256(tms.image($good->{id})) = '\\x$good->{sha256}';
+SQL
+close($_) for $full, @in_queue;
 
 # Both fail: NULL, or an error that names both.
 my $nowhere = $gate->add($image, path => 'bad/missing.jpg.nowhere', cached => 0);
