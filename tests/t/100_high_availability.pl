@@ -154,6 +154,7 @@ is($new->sql('SELECT count(*) FROM tms.images(ARRAY(SELECT capture_id FROM tms.c
 my ($digest, $url) = split /\|/, $new->sql("SELECT encode(sha256, 'hex'), tms.image_url(capture_id) FROM tms.capture LIMIT 1");
 is(sha256_hex(http('GET', $url)->{content}), $digest, 'tms.image_url');
 is($new->sql("SELECT images FROM tms.stat_images WHERE source = 'image_center'"), 180, 'tms.stat_images counts what the replica fetched');
+is($new->sql("SELECT sum(captures), sum(in_image_center) FROM tms.verify_images(now() - interval '1 day', now() + interval '1 day')"), '60|60', 'tms.verify_images');
 $store->stop;
 is($new->sql($images), '60|t|front_end', 'without the image center front ends serve the replica, too');
 $url = $new->sql("SELECT tms.image_url(capture_id) FROM tms.capture WHERE encode(sha256, 'hex') = '$digest'");
@@ -161,8 +162,16 @@ like($url, qr{/v1/images/}, 'and tms.image_url names them');
 is(sha256_hex(http('GET', $url)->{content}), $digest, 'with a signature that holds');
 $store->start;
 my $call = Tms::Ledger->new(device => 'ha-1', token => $agents[0]{token}, ledger => '6f9619ff-8b86-4011-b42d-00c04fc964ff')->call_sql(1, 1);
-my (undef, undef, $error) = $new->psql('postgres', "\\set VERBOSITY sqlstate\n$call");
-like($error, qr/ERROR:  25006/, 'but it takes no captures');
+my %writes = (
+	'tms.ingest' => $call,
+	'tms.register_device' => "SELECT tms.register_device('x', 'http://127.0.0.1:1')",
+	'tms.request_upload' => "SELECT tms.request_upload(NULL, '2026-01-01', '2026-01-02')",
+);
+for my $function (sort keys %writes)
+{
+	my (undef, undef, $error) = $new->psql('postgres', "\\set VERBOSITY sqlstate\n$writes{$function}");
+	like($error, qr/ERROR:  25006/, "but it writes nothing: $function");
+}
 
 # --- it loses its primary, is far behind, and is promoted under load ---
 $new->sql("ALTER SYSTEM SET primary_conninfo = ''; SELECT pg_reload_conf()");
