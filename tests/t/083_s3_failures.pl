@@ -48,6 +48,13 @@ sub images_from
 	return $rows == keys %bytes_of && $paths == $rows ? $images : -1;
 }
 
+# Where they are: captures, in the image center, only in front ends, nowhere, wrong bytes, unknown.
+sub places
+{
+	return $pc->sql("SELECT sum(captures), sum(in_image_center), sum(only_front_end), sum(nowhere), sum(wrong_bytes), sum(unknown)
+		FROM tms.verify_images(now() - interval '1 day', now() + interval '1 day')");
+}
+
 sub whole_again
 {
 	my ($name) = @_;
@@ -59,6 +66,7 @@ sub whole_again
 		},
 		'all of it', 60);
 	ok($whole, sprintf('%s: whole again after %.1f s', $name, time() - $begin));
+	is(places(), join('|', scalar(keys %bytes_of), scalar(keys %bytes_of), 0, 0, 0, 0), "$name: verify_images finds all of them");
 	is_deeply([ grep { ($ceph->get("s3-fail/$_") // '') ne $bytes_of{$_} } sort keys %bytes_of ], [], "$name: byte for byte");
 	return;
 }
@@ -102,8 +110,41 @@ whole_again('front end back');
 # --- the image center is emptied ---
 $ceph->remove("s3-fail/$_") for keys %bytes_of;
 is(images_from('front_end'), scalar(keys %bytes_of), 'image center emptied: front ends serve all');
+is(places(), join('|', scalar(keys %bytes_of), 0, scalar(keys %bytes_of), 0, 0, 0), 'image center emptied: verify_images finds it');
 $pc->sql("SELECT tms.request_upload('s3-fail', now() - interval '1 day', now() + interval '1 day')");
 whole_again('image center emptied, tms.request_upload');
 is($agent->status->{set_aside}, 0, 'nothing is set aside');
+
+# --- the path center is restored from an old backup ---
+my $backup = "$PostgreSQL::Test::Utils::tmp_check/s3_failures.dump";
+$pc->command_ok([ 'pg_dump', '-Fc', '-f', $backup, '-h', $pc->host, '-p', $pc->port, '-d', 'postgres' ], 'a backup of the path center');
+my $in_backup = keys %bytes_of;
+take_in('after the backup');
+whole_again('after the backup');
+my %id_of = map { split /\|/ } split /\n/, $pc->sql('SELECT path, capture_id FROM tms.capture');
+$agent->stop;
+$pc->sql('DROP SERVER image_center CASCADE; DROP TABLE tms.capture; DROP EXTENSION tms CASCADE; DROP SCHEMA IF EXISTS tms CASCADE');
+$pc->command_ok([ 'pg_restore', '-1', '-h', $pc->host, '-p', $pc->port, '-d', 'postgres', $backup ], 'old backup: restored');
+$pc->restart;
+is($pc->sql('SELECT count(*) FROM tms.capture'), $in_backup, 'old backup: the last ones are missing');
+$agent->start;
+take_in('old backup');
+whole_again('old backup');
+my %id_now = map { split /\|/ } split /\n/, $pc->sql('SELECT path, capture_id FROM tms.capture');
+is(scalar(grep { $id_now{$_} ne $id_of{$_} } keys %id_of), 0, 'old backup: under their old ids');
+
+# --- the front end is gone for good, with photographs that it had not uploaded ---
+$ceph->gateway_stop;
+take_in('front end for good');
+ok($pc->wait_for_sql('SELECT count(*) FROM tms.capture', scalar(keys %bytes_of), 60), 'front end for good: the last ones are registered');
+my $uploaded = keys(%bytes_of) - 5;
+ok($pc->wait_for_sql('SELECT max(uploaded_max) FROM tms.ledger', $uploaded, 60), 'front end for good: and not uploaded');
+$agent->kill9;
+system('rm', '-rf', "$agent->{dir}/data");
+$ceph->gateway_start;
+is(images_from('image_center'), $uploaded, 'front end for good: the image center serves all the others');
+$pc->sql("UPDATE tms.ledger SET last_seen_at = last_seen_at - interval '2 hours'");
+is($pc->sql("SELECT device, kind, captures FROM tms.device_gap"), 's3-fail|not uploaded|5', 'front end for good: device_gap tells of the rest');
+is(places(), join('|', $uploaded + 5, $uploaded, 0, 0, 0, 5), 'front end for good: and verify_images');
 
 done_testing();
