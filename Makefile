@@ -7,7 +7,7 @@ MODULE_big = tms
 
 COMMON = status sha256 object_path capture_id capture_record url_sign sigv4 s3 s3_list jpeg
 # What decodes photographs; the agent does not.
-COMMON_DECODE = jpeg_exif jpeg_info jpeg_codec jpeg_scale jpeg_canvas jpeg_thumbnail
+COMMON_DECODE = jpeg_exif jpeg_info jpeg_codec jpeg_scale jpeg_canvas jpeg_thumbnail jpeg_crop jpeg_compose
 OBJS = $(COMMON:%=common/%.o) $(COMMON_DECODE:%=common/%.o) \
 	$(patsubst %.c,%.o,$(sort $(wildcard tms_ext/*.c) $(wildcard tms_fdw/*.c)))
 
@@ -90,7 +90,7 @@ $(AGENT_BUILD)/unit/%: tests/unit/%.c $(filter-out $(AGENT_BUILD)/main.o,$(AGENT
 
 # Fuzzers of what strangers send: each is a tests/fuzz/<stem>.c with tests/fuzz/request.c. Here they are linked so that they run
 # their corpus once; tests/fuzz/run makes them with libFuzzer.
-FUZZERS = config jpeg multipart query s3 side_file signed_url
+FUZZERS = config jpeg jpeg_compose jpeg_crop jpeg_info jpeg_thumbnail multipart query s3 side_file signed_url
 FUZZ_MAIN ?= tests/fuzz/replay.c
 fuzz: $(FUZZERS:%=$(AGENT_BUILD)/fuzz/%)
 $(AGENT_BUILD)/fuzz/%: tests/fuzz/%.c tests/fuzz/request.c $(FUZZ_MAIN) \

@@ -13,6 +13,7 @@
 
 /* Longest name of an attribute; a longer one is a mistake, not a name. */
 #define ATTRIBUTE_NAME_MAX 64
+#define PLATE_BOX_MAX      65535 /* pixels; no JPEG has more on a side */
 
 /* Longest text of an integer or a time that is looked at. */
 #define NUMBER_TEXT_MAX 64
@@ -180,6 +181,24 @@ static bool store_attributes(Record *record, json_t *object)
 	return true;
 }
 
+/* The attribute that tells where the plate is: [x, y, w, h], whole numbers of pixels. */
+static const char plate_box[] = "plate_box";
+
+static bool is_plate_box(const json_t *value)
+{
+	if (json_array_size(value) != 4)
+		return false;
+	for (size_t i = 0; i < 4; i++)
+	{
+		const json_t *number = json_array_get(value, i);
+
+		if (!json_is_integer(number) || json_integer_value(number) < (i < 2 ? 0 : 1) ||
+			json_integer_value(number) > PLATE_BOX_MAX)
+			return false;
+	}
+	return true;
+}
+
 /* Adds members to the attributes; takes over the reference to `members`. A name that is there already is refused. */
 static TmsStatus add_attributes(Record *record, json_t *members, char error[RECORD_ERROR_SIZE])
 {
@@ -197,6 +216,8 @@ static TmsStatus add_attributes(Record *record, json_t *members, char error[RECO
 				status = refuse(error, name, "not a name for an attribute");
 			else if (json_object_get(object, name))
 				status = refuse(error, name, "given twice");
+			else if (strcmp(name, plate_box) == 0 && !is_plate_box(value))
+				status = refuse(error, name, "not [x, y, w, h] in pixels");
 			else if (json_object_set(object, name, value) != 0)
 				status = refuse(error, name, "cannot be stored");
 			if (status != TMS_OK)
@@ -227,7 +248,7 @@ static TmsStatus add_attributes_text(Record *record, const char *value, size_t l
 	return add_attributes(record, members, error);
 }
 
-/* One attribute with a text. */
+/* One attribute with a text, which for plate_box is that of an array. */
 static TmsStatus add_attribute_text(Record *record, const char *name, const char *value, size_t len,
 									char error[RECORD_ERROR_SIZE])
 {
@@ -241,10 +262,12 @@ static TmsStatus add_attribute_text(Record *record, const char *name, const char
 	if (memchr(value, '\0', len))
 		return refuse(error, name, "has a control character");
 	members = json_object();
-	if (json_object_set_new(members, name, json_stringn(value, len)) != 0)
+	if (json_object_set_new(members, name,
+							strcmp(name, plate_box) == 0 ? json_loadb(value, len, 0, NULL)
+														 : json_stringn(value, len)) != 0)
 	{
 		json_decref(members);
-		return refuse(error, name, "cannot be stored");
+		return refuse(error, name, strcmp(name, plate_box) == 0 ? "not [x, y, w, h] in pixels" : "cannot be stored");
 	}
 	return add_attributes(record, members, error);
 }

@@ -79,6 +79,18 @@ static void on_message(j_common_ptr cinfo, int level)
 	snprintf(codec->job->damage, TMS_JPEG_TEXT_SIZE, "%s", text);
 }
 
+/* Once the wanted rows of the only scan are read the source has nothing more: the rest becomes gray, unread. */
+static void read_no_further(TmsJpegCodec *codec)
+{
+	struct jpeg_decompress_struct *in = &codec->in;
+
+	if (codec->rows_wanted == 0 || codec->enough || jpeg_has_multiple_scans(in) || in->input_scan_number != 1 ||
+		(int) in->input_iMCU_row < codec->rows_wanted)
+		return;
+	codec->enough = true;
+	in->src->bytes_in_buffer = 0;
+}
+
 /* libjpeg's progress_monitor, called at every row of pixels or of iMCUs, in every scan. */
 static void on_progress(j_common_ptr cinfo)
 {
@@ -91,6 +103,7 @@ static void on_progress(j_common_ptr cinfo)
 	}
 	if (!cinfo->is_decompressor)
 		return;
+	read_no_further(codec);
 	if (codec->in.input_scan_number > TMS_JPEG_SCANS_MAX)
 		tms_jpeg_fail(codec, TMS_DAMAGED, "more than %d scans", TMS_JPEG_SCANS_MAX);
 }

@@ -22,10 +22,9 @@ typedef struct TmsJpegCodec
 	struct jpeg_error_mgr errors; /* of both */
 	struct jpeg_progress_mgr progress; /* of both; libjpeg calls it at every row, it asks stop() */
 	struct jpeg_destination_mgr destination;
-	struct jpeg_source_mgr *source; /* libjpeg's own, over memory */
 	TmsJpegJob *job;
 	TmsStatus status;
-	int rows_wanted; /* decode no iMCU rows from this one on; 0: all (see tms_jpeg_crop) */
+	int rows_wanted; /* read no iMCU rows from this one on; 0: all */
 	bool enough; /* they have been read: what libjpeg says of an early end is our doing */
 	uint8_t *written; /* the output buffer, malloc'd */
 	size_t written_size;

@@ -64,6 +64,35 @@ SELECT exif_taken_at, orientation, make, model FROM unnest(ARRAY[
 	'4d4d002a00000008' || '0001' || '01320002' || '00000014' || '0000001a' || '00000000' || encode('2026:02:29 00:00:00', 'hex') || '00',
 	'4d4d002a00000008' || '0001' || '010f0002' || 'fffffff0' || '00000008' || '00000000']) AS tiff, tms.jpeg_info(jpeg_with_exif(tiff));
 
+-- Cutting: lossless on the grid of blocks, exact; clipped to what there is.
+SELECT b.*, c.* FROM (VALUES (0, 0, 1, 1), (15, 15, 2, 2), (16, 0, 16, 16), (17, 3, 5, 5), (30, 10, 100, 100), (-5, -5, 6, 6), (0, 0, 2147483647, 2147483647), (32, 16, 1, 1)) AS b (x, y, w, h),
+	jpeg_try(format('tms.crop($1, %s, %s, %s, %s)', x, y, w, h), jpeg_file('color, baseline, 4:2:0')) AS lossless,
+	jpeg_try(format('tms.crop($1, %s, %s, %s, %s, true)', x, y, w, h), jpeg_file('color, baseline, 4:2:0')) AS exact,
+	jpeg_try(format('tms.crop($1, %s, %s, %s, %s)', x, y, w, h), jpeg_file('progressive, ten scans')) AS progressive,
+	jpeg_try(format('tms.crop($1, %s, %s, %s, %s)', x, y, w, h), jpeg_file('arithmetic coding')) AS gray
+	CROSS JOIN LATERAL (SELECT lossless, exact, progressive, gray) AS c \gx
+SELECT tms.crop(jpeg_file('gray, baseline'), 0, 0, 0, 1);
+SELECT tms.crop(jpeg_file('gray, baseline'), 0, 0, 1, -1);
+SELECT i.orientation, i.width, i.quality_estimate, exact FROM unnest(ARRAY[true, false]) AS exact,
+	tms.jpeg_info(tms.crop(jpeg_with_exif('4d4d002a00000008000101120003000000010006000000000000'), 0, 0, 16, 16, exact)) AS i;
+SELECT jpeg_try('tms.crop($1, 0, 0, 8, 8)', jpeg_file('twelve bits')), jpeg_try('tms.crop($1, 0, 0, 8, 8, true)', jpeg_file('GIF'));
+SELECT width, height FROM tms.jpeg_info(tms.plate(jpeg_file('color, baseline, 4:2:0'), '{"plate_box": [17, 3, 5, 5]}'));
+SELECT tms.plate(jpeg_file('gray, baseline'), '{}') IS NULL AS no_box, tms.plate(jpeg_file('gray, baseline'), '{"plate_box": "no"}') IS NULL AS no_array,
+	tms.plate(jpeg_file('gray, baseline'), '{"plate_box": [1, 2]}') IS NULL AS too_few, tms.plate(jpeg_file('gray, baseline'), '{"plate_box": [0, 0, 1.5, "a"]}') IS NULL AS no_numbers, tms.plate(jpeg_file('gray, baseline'), NULL) IS NULL AS no_attributes;
+
+-- Composing: equal places with gaps of four pixels, as many as there are images; a NULL's stays gray.
+CREATE FUNCTION jpeg_sheet(names text[], columns int, max_side int) RETURNS text LANGUAGE sql AS $$
+	SELECT jpeg_try(format('tms.compose((SELECT array_agg(jpeg_file(n) ORDER BY o) FROM unnest(%L::text[]) WITH ORDINALITY AS u (n, o)), %s, %s)', names, columns, max_side), NULL)
+$$;
+SELECT n.*, c.columns, c.max_side, jpeg_sheet(n.names, c.columns, c.max_side)
+FROM (VALUES ('{"color, baseline, 4:2:0"}'::text[]), ('{"color, baseline, 4:2:0","gray, baseline",NULL}'), ('{"restart markers","no such","progressive, ten scans","arithmetic coding","gray, baseline"}')) AS n (names),
+	(VALUES (1, 1600), (2, 1600), (2, 40), (9, 1)) AS c (columns, max_side);
+SELECT tms.compose('{}') IS NULL AS empty, tms.compose(ARRAY[NULL, NULL]::bytea[]) IS NULL AS all_null;
+SELECT tms.compose(ARRAY[jpeg_file('gray, baseline'), 'GIF89a']);
+SELECT tms.compose(ARRAY[jpeg_file('gray, baseline'), jpeg_file('twelve bits')]);
+SELECT tms.compose(ARRAY[jpeg_file('gray, baseline')], 0);
+SELECT tms.compose(array_fill(jpeg_file('gray, baseline'), ARRAY[70000]), 70000, 100);
+
 -- Limits.
 SET tms.max_pixels = 100;
 SELECT jpeg_try('tms.thumbnail($1, 12)', jpeg_file('gray, baseline'));
@@ -73,7 +102,7 @@ RESET tms.max_pixels;
 
 -- After sorting and LIMIT; in parallel workers; also in generic plans.
 SELECT p.proname, p.provolatile, p.proisstrict, p.proparallel, p.procost >= 1000 AS costly FROM pg_proc AS p
-WHERE p.pronamespace = 'tms'::regnamespace AND p.proname IN ('jpeg_info', 'thumbnail') ORDER BY 1;
+WHERE p.pronamespace = 'tms'::regnamespace AND p.proname IN ('jpeg_info', 'thumbnail', 'crop', 'plate', 'compose', 'evidence') ORDER BY 1;
 EXPLAIN (VERBOSE, COSTS OFF) SELECT tms.thumbnail(image, 12) FROM jpeg_file ORDER BY name LIMIT 2;
 SET plan_cache_mode = force_generic_plan;
 PREPARE jpeg_generic(text, int) AS SELECT length(tms.thumbnail(jpeg_file($1), $2)) > 100 FROM generate_series(1, 10);
@@ -86,8 +115,12 @@ GRANT SELECT ON jpeg_file TO jpeg_clerk;
 SET ROLE jpeg_clerk;
 SELECT tms.thumbnail(image) FROM jpeg_file;
 SELECT tms.jpeg_info(image) FROM jpeg_file;
+SELECT tms.crop(image, 0, 0, 8, 8) FROM jpeg_file;
+SELECT tms.plate(image, '{"plate_box": [0, 0, 8, 8]}') FROM jpeg_file;
+SELECT tms.compose(ARRAY[image]) FROM jpeg_file;
+SELECT tms.evidence('00000000-0000-4000-8000-000000000000');
 SET tms.max_pixels = 1000000000;
 RESET ROLE;
-DROP FUNCTION jpeg_try, jpeg_with_exif, jpeg_file;
+DROP FUNCTION jpeg_sheet, jpeg_try, jpeg_with_exif, jpeg_file;
 DROP TABLE jpeg_file;
 DROP ROLE jpeg_clerk;

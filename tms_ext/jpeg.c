@@ -1,5 +1,5 @@
 /*
- * tms.jpeg_info, tms.thumbnail: what common/jpeg* does, as SQL functions.
+ * tms.jpeg_info, tms.thumbnail, tms.crop, tms.compose: what common/jpeg* does, as SQL functions.
  *
  * What they allocate in between is malloc'd and freed before anything of PostgreSQL's can raise an error; a cancel stops the
  * work at the next row and is raised here.
@@ -7,14 +7,18 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
+#include "common/jpeg_compose.h"
+#include "common/jpeg_crop.h"
 #include "common/jpeg_info.h"
 #include "common/jpeg_thumbnail.h"
 #include "tms_ext/compat.h"
@@ -22,6 +26,8 @@
 
 PG_FUNCTION_INFO_V1(tms_jpeg_info);
 PG_FUNCTION_INFO_V1(tms_thumbnail);
+PG_FUNCTION_INFO_V1(tms_crop);
+PG_FUNCTION_INFO_V1(tms_compose);
 
 static int max_pixels;
 
@@ -193,4 +199,93 @@ Datum tms_thumbnail(PG_FUNCTION_ARGS)
 	check_range("max_side", given.max_side, 1, INT_MAX);
 	check_range("quality", given.quality, 1, 100);
 	PG_RETURN_BYTEA_P(run_work(thumbnail, &given, "make a thumbnail of the image"));
+}
+
+/* --- tms.crop --- */
+
+typedef struct CropArguments
+{
+	const bytea *image;
+	TmsJpegBox box;
+	bool exact;
+} CropArguments;
+
+static TmsStatus crop(TmsJpegJob *job, const void *arguments)
+{
+	const CropArguments *given = arguments;
+
+	return tms_jpeg_crop(job, (const uint8 *) VARDATA_ANY(given->image), VARSIZE_ANY_EXHDR(given->image), &given->box,
+						 given->exact);
+}
+
+Datum tms_crop(PG_FUNCTION_ARGS)
+{
+	CropArguments given = {.image = PG_GETARG_BYTEA_PP(0), .exact = PG_GETARG_BOOL(5)};
+
+	given.box = (TmsJpegBox){
+		.x = PG_GETARG_INT32(1), .y = PG_GETARG_INT32(2), .width = PG_GETARG_INT32(3), .height = PG_GETARG_INT32(4)};
+	check_range("w", given.box.width, 1, INT_MAX);
+	check_range("h", given.box.height, 1, INT_MAX);
+	PG_RETURN_BYTEA_P(run_work(crop, &given, "crop the image"));
+}
+
+/* --- tms.compose --- */
+
+typedef struct ComposeArguments
+{
+	TmsJpegPart *parts;
+	int count, columns, max_side, quality;
+} ComposeArguments;
+
+/* The job's reason also says which image is meant. */
+static TmsStatus compose(TmsJpegJob *job, const void *arguments)
+{
+	const ComposeArguments *given = arguments;
+	char reason[TMS_JPEG_TEXT_SIZE];
+	int failed;
+	TmsStatus status =
+		tms_jpeg_compose(job, given->parts, given->count, given->columns, given->max_side, given->quality, &failed);
+
+	if (status != TMS_OK && failed >= 0)
+	{
+		strlcpy(reason, job->error, sizeof(reason));
+		snprintf(job->error, sizeof(job->error), "Image %d: %.200s", failed + 1, reason);
+	}
+	return status;
+}
+
+/* Takes the images of an array, NULLs too; how many there are. */
+static int take_parts(ComposeArguments *given, Datum *images, const bool *nulls)
+{
+	int present = 0;
+
+	given->parts = palloc0(sizeof(TmsJpegPart) * given->count);
+	for (int i = 0; i < given->count; i++)
+	{
+		bytea *image;
+
+		if (nulls[i])
+			continue;
+		image = DatumGetByteaPP(images[i]);
+		given->parts[i].data = (const uint8 *) VARDATA_ANY(image);
+		given->parts[i].len = VARSIZE_ANY_EXHDR(image);
+		present++;
+	}
+	return present;
+}
+
+Datum tms_compose(PG_FUNCTION_ARGS)
+{
+	ComposeArguments given = {
+		.columns = PG_GETARG_INT32(1), .max_side = PG_GETARG_INT32(2), .quality = PG_GETARG_INT32(3)};
+	Datum *images;
+	bool *nulls;
+
+	check_range("columns", given.columns, 1, INT_MAX);
+	check_range("max_side", given.max_side, 1, INT_MAX);
+	check_range("quality", given.quality, 1, 100);
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), BYTEAOID, -1, false, TYPALIGN_INT, &images, &nulls, &given.count);
+	if (take_parts(&given, images, nulls) == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_BYTEA_P(run_work(compose, &given, "compose the images"));
 }

@@ -165,6 +165,30 @@ static void names_from_outside_are_made_harmless(void **state)
 		assert_true(*c >= ' ' && *c <= '~');
 }
 
+/* plate_box is an array, in a query string too, and only of four whole numbers that can be a box. */
+static void takes_plate_boxes(void **state)
+{
+	static const char *const bad[] = {"10",          "[1,2,3]",          "[1,2,3,4,5]", "[1,2,0,4]",
+									  "[-1,2,3,4]",  "[1,2,3,65536]",    "[1,2,3,4.5]", "[1,2,3,\"4\"]",
+									  "{\"0\":1}",   "1,2,3,4",          "[1,2,3,4",    "",
+									  "[1,2,3,4] x", "[[1],[2],[3],[4]]"};
+	Record record;
+
+	record_init(&record);
+	assert_int_equal(record_set(&record, "plate_box", "[0, 20, 110,35]", 15, error), TMS_OK);
+	assert_string_equal(record.attributes, "{\"plate_box\":[0,20,110,35]}");
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	{
+		record_init(&record);
+		assert_int_equal(record_set(&record, "plate_box", bad[i], strlen(bad[i]), error), TMS_INVALID);
+		assert_string_equal(error, "plate_box: not [x, y, w, h] in pixels");
+	}
+	assert_int_equal(record_from_json(&record, "{\"plate_box\":[1,2,3,4]}", 23, error), TMS_OK);
+	assert_string_equal(record.attributes, "{\"plate_box\":[1,2,3,4]}");
+	assert_int_equal(record_from_json(&record, "{\"attributes\":{\"plate_box\":[1,2,3]}}", 36, error), TMS_INVALID);
+	assert_string_equal(error, "plate_box: not [x, y, w, h] in pixels");
+}
+
 static void attributes_have_a_limit(void **state)
 {
 	Record record;
@@ -276,6 +300,7 @@ int main(void)
 		cmocka_unit_test(bytes_after_a_nul_count),
 		cmocka_unit_test(refuses_what_comes_twice),
 		cmocka_unit_test(names_from_outside_are_made_harmless),
+		cmocka_unit_test(takes_plate_boxes),
 		cmocka_unit_test(attributes_have_a_limit),
 		cmocka_unit_test(reads_side_files),
 		cmocka_unit_test(refuses_bad_side_files),
