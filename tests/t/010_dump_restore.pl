@@ -40,20 +40,12 @@ SQL
 
 my $folder = PostgreSQL::Test::Utils::tempdir;
 my @dump = ('pg_dump', '-d', $node->connstr('postgres'));
-# What pg_dump writes, without what differs every time it is called.
-sub dump_of
-{
-	my ($database) = @_;
-	my $text = '';
-	IPC::Run::run([ 'pg_dump', '-d', $node->connstr($database) ], '>', \$text) or die 'pg_dump failed';
-	return join("\n", grep { !/^\\(un)?restrict / } split /\n/, $text);
-}
 # A table or sequence of the extension without the mark would be empty after a restore.
 is($node->sql("SELECT string_agg(c.oid::regclass::text, ' ') FROM pg_extension e
 		JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e'
 		JOIN pg_class c ON c.oid = d.objid
 	WHERE extname = 'tms' AND c.relkind IN ('r', 'p', 'S') AND NOT c.oid = ANY(e.extconfig)"), '', 'all tables and sequences of the extension are dumped with their rows');
-my $original = dump_of('postgres');
+my $original = $node->dump_of;
 like($original, qr/COPY tms\.device_secret/, 'secrets are in the dump');
 unlike($original, qr/\Q$token\E/, 'but no token');
 
@@ -69,7 +61,7 @@ for my $format (sort keys %restore)
 	my $sql = sub { $node->sql($_[0], dbname => $database) };
 	$node->sql("CREATE DATABASE $database");
 	command_ok($restore{$format}->($database), "$format: restored in one transaction");
-	is(dump_of($database), $original, "$format: a dump of it is the same dump");
+	is($node->dump_of($database), $original, "$format: a dump of it is the same dump");
 
 	is($sql->('SELECT count(*), count(*) FILTER (WHERE lane = 9) FROM tms.capture'), '290|0', "$format: rows, as they were");
 	is($sql->("SELECT count(*) FROM pg_extension e JOIN pg_depend d ON d.refobjid = e.oid AND d.refclassid = 'pg_extension'::regclass

@@ -30,14 +30,6 @@ sub whole
 	return;
 }
 
-# What pg_dump writes, without what differs every time it is called.
-sub dump_of
-{
-	my ($pc) = @_;
-	my ($text, $errors) = ('', '');
-	IPC::Run::run([ 'pg_dump', '-d', $pc->connstr('postgres') ], '>', \$text, '2>', \$errors) or die $errors;
-	return join("\n", grep { !/^\\(un)?restrict / } split /\n/, $text);
-}
 take(5);
 whole($node, 'before');
 
@@ -52,7 +44,7 @@ for my $mode ($ENV{TMS_LONG} ? 'copy' : (), 'link')
 	take(1);
 	whole($node, "until the upgrade ($mode)");
 	$agent->stop;
-	my $before = dump_of($node);
+	my $before = $node->dump_of;
 	my $role = "SELECT rolconnlimit, rolconfig FROM pg_roles WHERE rolname = 'tms_agent'";
 	my $limits = $node->sql($role);
 	$node->stop;
@@ -62,7 +54,7 @@ for my $mode ($ENV{TMS_LONG} ? 'copy' : (), 'link')
 	PostgreSQL::Test::Utils::run_log(\@command) or BAIL_OUT("pg_upgrade, $mode");
 
 	$next->start;
-	is(dump_of($next), $before, "$mode: a dump of it is the same dump");
+	is($next->dump_of, $before, "$mode: a dump of it is the same dump");
 	is($next->sql($role), $limits, "$mode: so are the role's limits");
 	$agent->{sections}{path_center}{conninfo} =~ s/port=\d+/'port=' . $next->port/e;
 	$agent->write_config;

@@ -28,6 +28,15 @@ sub sql
 	return $self->safe_psql($options{dbname} // 'postgres', $sql);
 }
 
+# What pg_dump writes, without what differs every time it is called.
+sub dump_of
+{
+	my ($self, $database) = @_;
+	my ($text, $errors) = ('', '');
+	IPC::Run::run([ 'pg_dump', '-d', $self->connstr($database // 'postgres') ], '>', \$text, '2>', \$errors) or die $errors;
+	return join("\n", grep { !/^\\(un)?restrict / } split /\n/, $text);
+}
+
 # Registers a device and returns its token.
 sub add_device
 {
