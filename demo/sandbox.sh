@@ -98,6 +98,8 @@ store_start()
 					alias $sandbox/store/objects/;
 					dav_methods PUT DELETE;
 					create_full_put_path on;
+					autoindex on;
+					autoindex_format json;
 				}
 				${store_locations:-}
 			}

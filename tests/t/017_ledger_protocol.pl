@@ -14,7 +14,7 @@ my $source = $ENV{TMS_SRC} // '.';
 my $program = "$PostgreSQL::Test::Utils::tmp_check/ledger_protocol";
 my $include = `pkg-config --cflags libpq`;
 chomp $include;
-is(system("cc -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -I$source $include -o $program $source/tests/simulate/ledger_protocol.c"
+is(system("cc -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -I$source $include -o $program $source/tests/simulate/*.c"
 			. " $source/common/capture_id.c $source/common/sha256.c -lpq -lcrypto"), 0, 'the simulation compiles');
 
 my $pc = Tms::Cluster->start_new('protocol', conf => 'fsync = off');
