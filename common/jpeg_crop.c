@@ -67,6 +67,15 @@ static int largest(const TmsJpegCodec *codec, int (*blocks)(const TmsJpegCodec *
 	return most;
 }
 
+/* A table with a zero can be decoded with, but the encoder divides by it. */
+static void check_tables(TmsJpegCodec *codec)
+{
+	for (int table = 0; table < NUM_QUANT_TBLS; table++)
+		for (int i = 0; codec->in.quant_tbl_ptrs[table] != NULL && i < DCTSIZE2; i++)
+			if (codec->in.quant_tbl_ptrs[table]->quantval[i] == 0)
+				tms_jpeg_fail(codec, TMS_DAMAGED, "quantization table %d has a zero", table);
+}
+
 /* Sets up the output like the input, of the box's size. */
 static void copy_parameters(TmsJpegCodec *codec, const TmsJpegBox *box)
 {
@@ -153,6 +162,7 @@ static void cut_pixels(TmsJpegCodec *codec, const TmsJpegBox *box)
 	JDIMENSION width = (end < in->image_width ? end : in->image_width) - x;
 	JSAMPROW row, cut;
 
+	check_tables(codec);
 	in->out_color_space = in->jpeg_color_space;
 	/* It would look at rows that are skipped. */
 	in->do_block_smoothing = FALSE;
