@@ -100,14 +100,17 @@ static TmsStatus run_walk(Ledger *ledger, LedgerJob *job)
 {
 	int64_t *left = job->argument;
 	LedgerDb *db = &ledger->write;
+	int64_t from, oldest = 0;
 	TmsStatus status = ledger_meta_get(db, WALK_META, left);
-	int64_t from = *left > WALK_PIECE ? *left - WALK_PIECE : 0;
 
 	if (status != TMS_OK || *left == 0)
 		return status;
-	status = ledger_db_run(db, ledger_db_bind(db, SQL_MANIFEST_ADD_OLD, "ii", from, *left));
-	*left = from;
-	return status == TMS_OK ? ledger_meta_put(db, WALK_META, from) : status;
+	from = *left - WALK_PIECE;
+	status = ledger_db_int(db, ledger_db_bind(db, SQL_CAPTURE_MIN_ID, ""), &oldest);
+	if (status == TMS_OK)
+		status = ledger_db_run(db, ledger_db_bind(db, SQL_MANIFEST_ADD_OLD, "ii", from, *left));
+	*left = from < oldest ? 0 : from; /* ids do not begin at 1 */
+	return status == TMS_OK ? ledger_meta_put(db, WALK_META, *left) : status;
 }
 
 TmsStatus ledger_manifest_walk(Ledger *ledger, bool *more)

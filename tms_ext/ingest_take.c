@@ -5,6 +5,7 @@
 
 #include "utils/builtins.h"
 
+#include "tms_ext/compat.h"
 #include "tms_ext/ingest_capture.h"
 #include "tms_ext/ingest_take.h"
 
