@@ -13,11 +13,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -194,9 +196,20 @@ static void set_durable(Cache *cache, const char *folder, bool durable)
 /* Opens a folder by its path below cache/ ("" is cache/ itself); make: as cache_open_folder says. */
 static int walk_to_folder(Cache *cache, const char *folder, bool make)
 {
-	int at = dup(cache->cache);
+	struct open_how how = {.flags = FOLDER_FLAGS, .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
 	char part[TMS_STORAGE_PATH_SIZE];
+	int at;
 
+	/* At once where nothing is to be made, and the kernel (from 5.6 on) or a sandbox older than that lets us. */
+	if (!make)
+	{
+		at = (int) syscall(SYS_openat2, cache->cache, *folder ? folder : ".", &how, sizeof how);
+		if (at < 0 && errno == ELOOP)
+			errno = ENOTDIR; /* as below */
+		if (at >= 0 || (errno != ENOSYS && errno != EPERM))
+			return at;
+	}
+	at = dup(cache->cache);
 	while (at >= 0 && *folder)
 	{
 		size_t len = strcspn(folder, "/");
@@ -285,11 +298,14 @@ static bool side_name(const char *base, char *out, size_t size)
 	return snprintf(out, size, "%s" CACHE_NOTE_SUFFIX, base) < (int) size;
 }
 
-/* Moves side file and file to an open folder; 0, or -1 with errno. */
+/* Moves side file, if there may be one, and file to an open folder; 0, or -1 with errno. */
 static int place_pair(Cache *cache, const char *temporary, int folder, const char *base)
 {
 	char from[TMS_STORAGE_PATH_SIZE], to[TMS_STORAGE_PATH_SIZE];
 
+	/* A rename waits for files that are being made in tmp/, even if what it is to move is not there. */
+	if (!cache->has_sides)
+		return cache_rename(cache->tmp, temporary, folder, base);
 	if (!side_name(temporary, from, sizeof from) || !side_name(base, to, sizeof to))
 	{
 		errno = ENAMETOOLONG;

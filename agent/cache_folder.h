@@ -24,6 +24,7 @@ struct Cache
 	atomic_uint serial; /* of names in tmp/ and quarantine/ */
 	atomic_llong quarantine_bytes;
 	atomic_bool quarantine_full; /* told so */
+	atomic_bool has_sides; /* a side file was written to tmp/: one may have to be placed */
 	pthread_mutex_t lock;
 	char durable[CACHE_DURABLE_MAX]
 				[TMS_STORAGE_PATH_SIZE]; /* by lock: folders known to be durable; "" is a free place */

@@ -111,6 +111,7 @@ TmsStatus cache_note(CacheWriter *writer, const char *json)
 	if (fsetxattr(writer->fd, CACHE_NOTE_ATTRIBUTE, json, len, 0) == 0)
 		return TMS_OK;
 	snprintf(writer->side, sizeof writer->side, "%.40s" CACHE_NOTE_SUFFIX, writer->name);
+	writer->cache->has_sides = true;
 	fd = openat(writer->cache->tmp, writer->side, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (fd < 0 || write_all(fd, json, len) != 0 || fsync(fd) != 0)
 	{

@@ -5,6 +5,7 @@
 #define AGENT_LEDGER_DB_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <sys/types.h>
@@ -55,8 +56,7 @@ struct LedgerJob
 	void *argument;
 	const char *placed; /* set by run: path of the file it placed in the cache */
 	TmsStatus status;
-	pthread_cond_t over; /* its owner waits for done */
-	bool done;
+	sem_t over; /* its owner waits for it */
 	LedgerJob *next;
 };
 
@@ -83,8 +83,8 @@ typedef struct LedgerElapsed
 #define LEDGER_GROUP_MAX 256 /* jobs of one transaction */
 
 /*
- * lock guards the queue of jobs, stopping, and done of all jobs; read_lock guards the reading
- * connection. The rest belongs to the writer thread once it runs, unless it says otherwise.
+ * lock guards the queue of jobs and stopping; read_lock guards the reading connection. The rest belongs to the writer thread
+ * once it runs, unless it says otherwise.
  */
 struct Ledger
 {

@@ -68,6 +68,14 @@ measure()
 	[ "$(id -u)" != 0 ] || echo 1 >/proc/sys/vm/drop_caches
 }
 
+# What a sync costs here decides what bounds intake: the CPU or the disk.
+tell_disk()
+{
+	local seconds
+	seconds=$(LC_ALL=C dd if=/dev/zero of="$work/synced" bs=4k count=100 oflag=dsync 2>&1 | sed -n 's/.* copied, \(.*\) s, .*/\1/p')
+	result "intake: a write of 4 KB and its fdatasync, on $(findmnt -no FSTYPE -T "$work")" "$(awk -v s="$seconds" 'BEGIN { printf "%.2f", s * 10 }')" ms
+}
+
 # Sixteen senders against sixteen writers, and against senders to sixteen processes that only receive and write; in turn, and
 # in the opposite order every other round.
 bench_intake()
@@ -95,6 +103,7 @@ bench_intake()
 		done
 		[ $round != 0 ] || rm "$work/write" "$work/agent" "$work/receive" # the first warms the memory
 	done
+	tell_disk
 	result "intake: 16 writers of 250 KB, fsync each" "$(median <"$work/write")" images/s
 	result "intake: 16 senders to processes that receive, write, fsync" "$(median <"$work/receive")" images/s
 	result "intake: 16 senders to the agent" "$(median <"$work/agent")" images/s

@@ -16,7 +16,7 @@ use Tms::Cluster;
 use Tms::Store;
 use Tms::Util;
 
-my $calls = join(',', qw(openat write writev pwrite64 sendto sendmsg recvfrom connect fsync fdatasync fallocate ftruncate fsetxattr
+my $calls = join(',', qw(openat openat2 write writev pwrite64 sendto sendmsg recvfrom connect fsync fdatasync fallocate ftruncate fsetxattr
 	  renameat renameat2 mkdirat unlinkat));
 my $long = $ENV{TMS_LONG};
 

@@ -11,8 +11,8 @@
 #define CAPTURES 5
 #define TRIES    3 /* a sender sends again what was not acknowledged */
 
-static const char *const calls[] = {"fsync",     "fdatasync", "renameat2", "mkdirat", "unlinkat",
-									"ftruncate", "fsetxattr", "pwrite64",  "openat",  "write"};
+static const char *const calls[] = {"fsync",     "fdatasync", "renameat2", "mkdirat", "unlinkat", "ftruncate",
+									"fsetxattr", "pwrite64",  "openat",    "openat2", "write"};
 
 /* --- the child --- */
 
@@ -148,21 +148,24 @@ static bool was_injected(const Place *place)
 	return system(command) == 0;
 }
 
-/* One run of the child with a fault at the n-th such call. False: there was no n-th call. */
+/*
+ * One run of the child with a fault at the n-th such call, or, when the kernel is to lack it (ENOSYS), from there on, which must
+ * not hinder the child. False: there was no n-th call.
+ */
 static bool run_child(const char *self, const char *call, const char *fault, int n)
 {
 	Place place = {.ledger = NULL};
 	char command[700], line[400], sha256[CAPTURES][TMS_SHA256_HEX_SIZE];
 	int acknowledged = 0, seq;
-	bool ended = false, injected;
+	bool ended = false, lacking = strstr(fault, "ENOSYS") != NULL, injected;
 	FILE *pipe;
 
 	strcpy(place.dir, "/tmp/tms-crash-test.XXXXXX");
 	assert_non_null(mkdtemp(place.dir));
 	snprintf(command, sizeof command,
-			 "ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o '%s.trace' -e trace=%s -e inject=%s:%s:when=%d '%s'"
+			 "ASAN_OPTIONS=detect_leaks=0 strace -f -qq -o '%s.trace' -e trace=%s -e inject=%s:%s:when=%d%s '%s'"
 			 " child '%s' 2>'%s.log'",
-			 place.dir, call, call, fault, n, self, place.dir, place.dir);
+			 place.dir, call, call, fault, n, lacking ? "+" : "", self, place.dir, place.dir);
 	pipe = popen(command, "r");
 	assert_non_null(pipe);
 	while (fgets(line, sizeof line, pipe))
@@ -174,7 +177,7 @@ static bool run_child(const char *self, const char *call, const char *fault, int
 	}
 	pclose(pipe);
 	injected = was_injected(&place);
-	if (!injected)
+	if (!injected || lacking)
 		assert_true(ended && acknowledged == CAPTURES);
 	judge(&place, acknowledged, sha256, strstr(fault, "KILL") != NULL);
 	in_place(&place, "! grep -e Sanitizer -e 'runtime error' \"$PWD.log\" && cd / && rm -rf \"$OLDPWD\"*");
@@ -213,9 +216,16 @@ static void survives_a_full_disk(void **state)
 	sweep("error=ENOSPC", 29);
 }
 
+static void works_on_an_old_kernel(void **state)
+{
+	assert_true(run_child(self, "openat2", "error=ENOSYS", 1));
+	assert_true(run_child(self, "sched_setattr", "error=ENOSYS", 1));
+}
+
 int main(int argc, char **argv)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(survives_a_kill), cmocka_unit_test(survives_a_failing_disk),
+	const struct CMUnitTest tests[] = {cmocka_unit_test(works_on_an_old_kernel), cmocka_unit_test(survives_a_kill),
+									   cmocka_unit_test(survives_a_failing_disk),
 									   cmocka_unit_test(survives_a_full_disk)};
 
 	if (argc == 3 && strcmp(argv[1], "child") == 0)
