@@ -1,5 +1,5 @@
 -- Manifests into tms.capture: what a line may be, gaps that stay open for the agent, and names of manifests. Listing and getting
--- them from stores is in tests/t/088_import_image_center.pl. All of it is rolled back.
+-- them from stores is in tests/t/089_store_lists.pl. All of it is rolled back.
 \set VERBOSITY terse
 SET client_min_messages = warning;
 BEGIN;
@@ -82,6 +82,12 @@ SELECT * FROM manifest_test.load(manifest_test.lines('{31,32,33}'));
 SELECT * FROM manifest_test.load(manifest_test.lines('{34,34}') || manifest_test.line(34, '{"path": "m/y.jpg"}'));
 SELECT manifest_test.call(30, 32) AS fork_of_the_agent;
 
+-- A twin's manifest, which contradicts all that is there, is no more work than another, and ends where the twins parted.
+SELECT added, known FROM manifest_test.load(manifest_test.lines(ARRAY(SELECT generate_series(1001, 3000))));
+SELECT added, known, problems[1], problems[21] FROM manifest_test.load(
+	(SELECT string_agg(manifest_test.line(seq, CASE WHEN seq % 1000 > 0 THEN '{"path": "m/twin.jpg"}'::jsonb ELSE '{}' END), '' ORDER BY seq)
+	 FROM generate_series(1001, 3001) AS seq));
+
 -- Whatever a line may be, it takes no other with it.
 SELECT added, known, unnest(problems) FROM (SELECT string_agg(line, '' ORDER BY number) AS content FROM (VALUES
 	(1, manifest_test.line(40)), (2, E'\n'), (3, E'not JSON\n'), (4, E'[1]\n'), (5, E'"x"\n'), (6, E'{"seq": 41\n'), (7, E'{"a":"\\u0000"}\n'),
@@ -94,6 +100,8 @@ SELECT unnest(problems) FROM (SELECT string_agg(manifest_test.line(42, changes),
 	(15, '{"captured_at": "absent"}'), (16, '{"plate": 1}'), (17, '{"lane": 40000}'), (18, '{"event_id": "x"}')) AS v (number, changes)) AS c, manifest_test.load(content);
 SELECT problems[19:] FROM manifest_test.load(repeat(manifest_test.line(42, '{"attributes": []}'), 30) || 'x');
 SELECT * FROM manifest_test.load('');
+-- Lines without end.
+SELECT added, known, problems[20:] FROM manifest_test.load(repeat(E'\n', 300000) || manifest_test.line(43));
 -- A value that breaks a rule of records is kept as tms.ingest keeps it.
 SELECT * FROM manifest_test.load(manifest_test.line(42, '{"plate": "a\tb", "captured_at": "1980-01-01T00:00:00Z"}'));
 SELECT plate, captured_at >= now() AS time_of_receipt, attributes FROM tms.capture WHERE path = 'm/42.jpg';

@@ -33,6 +33,7 @@
 #define REASON_NO_MANIFEST "in no manifest of the image center"
 
 #define LINE_BYTES_MAX 65536 /* several times what the longest record takes */
+#define LINES_MAX      100000 /* agents write 8,000 at most; bounds memory */
 #define PROBLEMS_MAX   20 /* so many are told one by one */
 
 PG_FUNCTION_INFO_V1(tms_manifest_load);
@@ -156,7 +157,7 @@ static const char *read_line(const Manifest *manifest, const char *text, size_t 
 {
 	JsonbValue value;
 	TmsUuid ledger;
-	Jsonb *json = len <= LINE_BYTES_MAX ? tms_json_text_read(text, len) : NULL;
+	Jsonb *json = len > 0 && text[0] == '{' && len <= LINE_BYTES_MAX ? tms_json_text_read(text, len) : NULL;
 	int i;
 
 	if (json == NULL || !JB_ROOT_IS_OBJECT(json))
@@ -199,6 +200,11 @@ static void read_lines(Manifest *manifest, const char *text, size_t len)
 		const char *fault;
 
 		CHECK_FOR_INTERRUPTS();
+		if (number == LINES_MAX)
+		{
+			add_problem(manifest, psprintf("it has more than %d lines: the rest was not read", LINES_MAX));
+			return;
+		}
 		number++;
 		if (manifest->count == manifest->size)
 		{
@@ -293,20 +299,38 @@ static void skip_to(TmsIngestLedger *ledger, int64 seq)
 	ledger->has_accepted_sha256 = false;
 }
 
-/* Takes a run of lines, going on behind each that contradicts what is there. */
+/* Takes lines whose seqs follow each other, up to the first that contradicts what is there; what it needs is freed with SPI. */
+static TmsIngestTaken take_piece(TmsIngestLedger *ledger, int32 device_id, const Line *lines, int count)
+{
+	TmsIngestTaken taken;
+	TmsIngestRows rows;
+
+	CHECK_FOR_INTERRUPTS();
+	SPI_connect();
+	rows = make_rows(lines, count);
+	skip_to(ledger, lines[0].seq);
+	taken = tms_ingest_take(ledger, device_id, &rows, lines[0].seq);
+	SPI_finish();
+	return taken;
+}
+
+/*
+ * Takes a run of lines, going on behind each that contradicts what is there. Such lines seldom come alone (a twin's manifest
+ * has nothing else), so behind one pieces begin small and double: the work grows as the lines do.
+ */
 static void take_run(Manifest *manifest, TmsIngestLedger *ledger, int32 device_id, const Line *lines, int count)
 {
+	int piece = count;
+
 	while (count > 0)
 	{
-		TmsIngestRows rows = make_rows(lines, count);
-		TmsIngestTaken taken;
-		int done;
+		int given = Min(piece, count);
+		TmsIngestTaken taken = take_piece(ledger, device_id, lines, given);
+		int done = taken.fork_from != 0 ? (int) (taken.fork_from - lines[0].seq) : given;
 
-		skip_to(ledger, lines[0].seq);
-		taken = tms_ingest_take(ledger, device_id, &rows, lines[0].seq);
-		done = taken.fork_from != 0 ? (int) (taken.fork_from - lines[0].seq) : count;
 		manifest->added += taken.added;
 		manifest->known += done - taken.added;
+		piece = taken.fork_from != 0 ? 1 : Min(2 * piece, TMS_INGEST_ROWS_MAX);
 		if (taken.fork_from != 0)
 		{
 			add_problem(manifest, psprintf("seq " INT64_FORMAT " is another capture in tms.capture", taken.fork_from));
@@ -342,13 +366,14 @@ static void load_lines(Manifest *manifest, int32 device_id)
 	tms_run_as(tms_extension_owner(), &saved);
 	SPI_connect();
 	tms_ingest_ledger_lock((const TmsUuid *) manifest->ledger, device_id, &ledger);
+	SPI_finish();
 	for (i = 0; i < manifest->count; i += count)
 	{
-		CHECK_FOR_INTERRUPTS();
 		count = run_length(manifest, i);
 		take_run(manifest, &ledger, device_id, &manifest->lines[i], count);
 	}
 	set_watermarks(manifest, &ledger);
+	SPI_connect();
 	tms_ingest_ledger_update(&ledger);
 	SPI_finish();
 	tms_run_back(&saved);

@@ -170,6 +170,7 @@ static void put_missing(Verification *verification, const TmsImageCheck *check)
 	const char *device = tms_image_checks_device(verification->checks, check->request.device_id);
 	Datum values[6] = {Int64GetDatum(check->request.capture_id), (Datum) 0, TimestampTzGetDatum(check->captured_at)};
 	bool nulls[6] = {false, device == NULL, false, check->request.path == NULL};
+	int i;
 
 	if (check->verdict == TMS_VERDICT_IMAGE_CENTER)
 		return;
@@ -180,6 +181,9 @@ static void put_missing(Verification *verification, const TmsImageCheck *check)
 	values[4] = CStringGetTextDatum(tms_verdict_name(check->verdict));
 	values[5] = CStringGetTextDatum(check->reason);
 	tuplestore_putvalues(verification->store, verification->desc, values, nulls);
+	for (i = 0; i < lengthof(values); i++)
+		if (TupleDescAttr(verification->desc, i)->atttypid == TEXTOID && !nulls[i])
+			pfree(DatumGetPointer(values[i]));
 }
 
 static void tell_progress(Verification *verification)
