@@ -133,9 +133,14 @@ sub strace
 	my $thread = $self->{pid};
 	if ($options{thread})
 	{
-		# Others may end while we look.
-		my ($comm) = grep { (eval { read_file($_) } // q()) eq "$options{thread}\n" } glob("/proc/$self->{pid}/task/*/comm");
-		($thread) = ($comm // '') =~ m{/(\d+)/comm$} or die "no thread $options{thread}";
+		# It has its name only once it has run; others may end while we look.
+		poll_until(
+			sub {
+				my ($comm) = grep { (eval { read_file($_) } // q()) eq "$options{thread}\n" } glob("/proc/$self->{pid}/task/*/comm");
+				($thread) = ($comm // '') =~ m{/(\d+)/comm$};
+				return defined $thread;
+			},
+			"thread $options{thread}") or die "no thread $options{thread}";
 	}
 	my $said = "$self->{dir}/strace";
 	my $pid = fork() // die "fork: $!";
