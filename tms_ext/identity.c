@@ -12,6 +12,7 @@
 #include "common/capture_id.h"
 #include "common/object_path.h"
 #include "common/url_sign.h"
+#include "tms_ext/compat.h"
 
 PG_FUNCTION_INFO_V1(tms_identity_is_storage_path);
 PG_FUNCTION_INFO_V1(tms_identity_is_device_code);
