@@ -50,12 +50,24 @@ static const char *next_element(const TmsS3List *list, const char *name, size_t 
 	return start;
 }
 
+/* The same, from what was found before where that is still ahead. */
+static const char *look_ahead(const TmsS3List *list, const char *name, TmsS3Found *found, size_t *len)
+{
+	bool is_behind = found->inside != NULL && found->inside <= list->body + list->at;
+
+	if (!found->sought || is_behind)
+		found->inside = next_element(list, name, &found->len);
+	found->sought = true;
+	*len = found->len;
+	return found->inside;
+}
+
 bool tms_s3_list_next(TmsS3List *list, TmsS3Entry *entry)
 {
-	size_t object_len = 0;
-	size_t folder_len = 0;
-	const char *object = next_element(list, "Contents", &object_len);
-	const char *folder = next_element(list, "CommonPrefixes", &folder_len);
+	size_t object_len;
+	size_t folder_len;
+	const char *object = look_ahead(list, "Contents", &list->object, &object_len);
+	const char *folder = look_ahead(list, "CommonPrefixes", &list->folder, &folder_len);
 	char size[24];
 	char *end;
 

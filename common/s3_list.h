@@ -27,15 +27,25 @@ typedef struct TmsS3Entry
 	int64_t bytes;
 } TmsS3Entry;
 
+/* An element that was found ahead, so that nothing is searched through twice. */
+typedef struct TmsS3Found
+{
+	const char *inside; /* NULL: there is no more of them */
+	size_t len;
+	bool sought;
+} TmsS3Found;
+
 /* A place in an answer of len bytes, which may hold anything. */
 typedef struct TmsS3List
 {
 	const char *body;
 	size_t len;
 	size_t at;
+	TmsS3Found object;
+	TmsS3Found folder;
 } TmsS3List;
 
-/* Takes the next entry of an answer, begun with at = 0; false: there is no more. */
+/* Takes the next entry of an answer, begun with all but body and len zero; false: there is no more. */
 extern bool tms_s3_list_next(TmsS3List *list, TmsS3Entry *entry);
 
 /* Is this the answer to a request for a list, and a whole one? */

@@ -116,7 +116,7 @@ static void not_a_list(const Listing *listing)
 /* Adds what a page of an S3 store lists; true with the token of the page that follows. */
 static bool read_s3_page(Listing *listing, bytea *body, size_t base_len, char token[TMS_S3_TOKEN_SIZE])
 {
-	TmsS3List list = {VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body), 0};
+	TmsS3List list = {.body = VARDATA_ANY(body), .len = VARSIZE_ANY_EXHDR(body)};
 	TmsS3Entry *entry = palloc(sizeof(TmsS3Entry));
 
 	if (!tms_s3_list_valid(list.body, list.len))
