@@ -5,7 +5,17 @@ CREATE FUNCTION tms.create_agent_role(name text, connection_limit integer DEFAUL
 	SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	EXECUTE format('CREATE ROLE %I LOGIN NOINHERIT CONNECTION LIMIT %s', name, connection_limit);
+	-- Roles belong to the cluster: in a database that was made anew the login is there, and its right is not.
+	IF EXISTS (SELECT FROM pg_roles WHERE rolname = name AND (rolsuper OR NOT rolcanlogin)) THEN
+		RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+			MESSAGE = format('role "%s" exists, and is no login for agents', name),
+			DETAIL = 'It is a superuser, or cannot log in.', HINT = 'Choose another name.';
+	ELSIF EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+		EXECUTE format('ALTER ROLE %I NOINHERIT CONNECTION LIMIT %s', name, connection_limit);
+		RAISE NOTICE 'role "%" exists already: it gets the settings of an agent''s login, and keeps its password and its other rights', name;
+	ELSE
+		EXECUTE format('CREATE ROLE %I LOGIN NOINHERIT CONNECTION LIMIT %s', name, connection_limit);
+	END IF;
 	-- The token is a parameter of every call: it must not get into the log with slow or failing statements.
 	EXECUTE format('ALTER ROLE %I SET log_parameter_max_length = 0', name);
 	EXECUTE format('ALTER ROLE %I SET log_parameter_max_length_on_error = 0', name);
@@ -16,6 +26,6 @@ BEGIN
 END;
 $$;
 COMMENT ON FUNCTION tms.create_agent_role(text, integer) IS
-	'Makes a login that can only call tms.ingest, with a statement timeout and parameters kept out of the log; set its password yourself';
+	'Makes a login that can only call tms.ingest, with a statement timeout and parameters kept out of the log; set its password yourself. Of a login that exists, as in a database made anew, it sets the same.';
 
 REVOKE ALL ON FUNCTION tms.create_agent_role(text, integer) FROM PUBLIC;
