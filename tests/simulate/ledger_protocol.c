@@ -62,7 +62,7 @@ typedef struct Disk
 static const char *token;
 static uint64_t random_state;
 static bool talking;
-static int step_no, captures, disk_count, snapshot_at, forked_at, calls, late_count;
+static int step_no, captures, disk_count, snapshot_at, parted_at, calls, late_count;
 static bool in_image_center[CAPTURES_MAX + 1];
 static Disk disks[DISKS_MAX], saved_disk;
 static bool has_saved_disk, has_imports;
@@ -356,7 +356,7 @@ static void take_answer(Disk *disk, int index, PGresult *answer, int first, int 
 	if (!PQgetisnull(answer, 0, 1))
 	{
 		say("ledger %d forks at %s", index, PQgetvalue(answer, 0, 1));
-		forked_at = step_no;
+		parted_at = step_no;
 		fork_ledger(disk, index, atoi(PQgetvalue(answer, 0, 1)));
 	}
 }
@@ -426,12 +426,13 @@ static void save_path_center(void)
 }
 
 /*
- * No late call survives a restore: the documentation asks for a restart. And none goes back to before a fork: then another
- * twin may get the place that the fork was about, which is a limit that the documentation states.
+ * No late call survives a restore: the documentation asks for a restart. And none goes back to before a disk was
+ * copied or went back in time, or before a fork: then one twin may get places that another one has, which is a limit that the
+ * documentation states.
  */
 static void restore_path_center(void)
 {
-	if (forked_at >= snapshot_at && forked_at > 0)
+	if (parted_at >= snapshot_at && parted_at > 0)
 		return;
 	forget_late();
 	path_center_fill("sim_", "tms.");
@@ -476,6 +477,7 @@ static void copy_disk(Disk *disk)
 		seal_all(copy);
 		add_ledger(copy);
 	}
+	parted_at = step_no;
 	say("disk %d is copied to disk %d", (int) (disk - disks), disk_count - 1);
 }
 
@@ -496,6 +498,7 @@ static void accident(Disk *disk)
 			{
 				*disk = saved_disk;
 				disk->running = true;
+				parted_at = step_no;
 				say("disk %d goes back in time", (int) (disk - disks));
 			}
 			break;
@@ -623,7 +626,7 @@ static int one_run(uint64_t seed)
 	int bad;
 
 	random_state = seed;
-	step_no = captures = snapshot_at = forked_at = late_count = 0;
+	step_no = captures = snapshot_at = parted_at = late_count = 0;
 	has_saved_disk = false;
 	/*
 	 * A run has imports, or disks of one past that give the same seqs to other captures: which of these has a seq manifests do
