@@ -23,7 +23,8 @@ CREATE FUNCTION manifest_test.load(content text, OUT added bigint, OUT known big
 	SELECT * FROM tms.manifest_load(tms.device_id('manifest-1'), '12345678-0000-4000-8000-0000000000aa', convert_to(content, 'UTF8'))
 $$;
 -- A call of the agent with captures first .. last, of which it no longer holds some.
-CREATE FUNCTION manifest_test.call(first bigint, last bigint, lost bigint[] DEFAULT '{}', oldest bigint DEFAULT 1)
+CREATE FUNCTION manifest_test.call(first bigint, last bigint, lost bigint[] DEFAULT '{}', oldest bigint DEFAULT 1,
+		prev text DEFAULT NULL)
 	RETURNS text LANGUAGE sql AS $$
 	SELECT 'accepted ' || accepted_seq || coalesce(', fork from ' || fork_from, '')
 	FROM (SELECT array_agg(now() - interval '1 hour' + s * interval '1 second' ORDER BY s) AS captured_at,
@@ -32,7 +33,8 @@ CREATE FUNCTION manifest_test.call(first bigint, last bigint, lost bigint[] DEFA
 		FROM generate_series(first, last) AS s) AS r,
 		tms.ingest(jsonb_build_object('device', 'manifest-1', 'token', 'manifest-token-0123456789abcdefghijklmno',
 			'ledger', '12345678-0000-4000-8000-0000000000aa', 'oldest_seq', oldest, 'last_seq', 1000, 'first_seq', first,
-			'uploaded_seq', 1000, 'uploaded_max', 1000, 'cleaned_seq', 0, 'report_no', 1, 'request_seen', 0),
+			'uploaded_seq', 1000, 'uploaded_max', 1000, 'cleaned_seq', 0, 'report_no', 1, 'request_seen', 0)
+			|| CASE WHEN prev IS NULL THEN '{}' ELSE jsonb_build_object('prev_sha256', encode(sha256(prev::bytea), 'hex')) END,
 			captured_at, coalesce(path, '{}'), bytes, digest, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)
 $$;
 CREATE VIEW manifest_test.state AS
@@ -59,6 +61,7 @@ SELECT * FROM manifest_test.state;
 SELECT manifest_test.call(1001, 1000) AS heartbeat;
 SELECT * FROM manifest_test.state;
 SELECT manifest_test.call(11, 12) AS behind_a_gap;
+SELECT manifest_test.call(11, 12, prev => 'of a twin') AS behind_another_history;
 SELECT manifest_test.call(4, 4) AS the_first;
 SELECT manifest_test.call(7, 8, '{8}') AS one_is_lost_for_good;
 SELECT * FROM manifest_test.state;

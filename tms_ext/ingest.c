@@ -95,6 +95,16 @@ static void take_report(Ingest *ingest)
 		tms_ingest_status_put(ingest->device.device_id, header->status);
 }
 
+/* This accepted_seq, or what comes before the first open gap. */
+static int64 up_to_open_gap(const TmsIngestLedger *ledger, int64 accepted_seq)
+{
+	int64 open = 0;
+
+	if (ledger->settled_seq != TMS_ALL_SETTLED)
+		open = tms_ingest_gap_above(ledger->ledger_no, ledger->settled_seq);
+	return open != 0 ? Min(accepted_seq, open - 1) : accepted_seq;
+}
+
 /*
  * Which accepted_seq to answer. Gaps that an import left are open until the agent has gone over them: it is led back to the
  * first one, and what its rows do not fill, or its ledger no longer has, is missing for good.
@@ -128,7 +138,7 @@ static void run_protocol(Ingest *ingest)
 
 	if (history_differs(ingest))
 	{
-		ingest->answer = header->first_seq - 2;
+		ingest->answer = up_to_open_gap(ledger, header->first_seq - 2);
 		return;
 	}
 	if (header->oldest_seq > ledger->accepted_seq + 1)

@@ -99,8 +99,9 @@ static bytea *get_page(Listing *listing, TmsStoreGet *get, const char *why)
 	ereport(ERROR, (errcode(get->is_away ? ERRCODE_CONNECTION_FAILURE : ERRCODE_FDW_ERROR),
 					errmsg("server \"%s\" does not list its objects: %s", listing->options->server_name,
 						   why != NULL ? why : get->problem),
-					s3 ? errhint("The user needs the right s3:ListBucket.")
-					   : errhint("nginx needs \"autoindex on; autoindex_format json;\" in its location.")));
+					get->is_away ? 0
+					: s3         ? errhint("The user needs the right s3:ListBucket.")
+								 : errhint("nginx needs \"autoindex on; autoindex_format json;\" in its location.")));
 }
 
 static void not_a_list(const Listing *listing)
