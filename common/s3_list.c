@@ -89,6 +89,11 @@ bool tms_s3_list_next(TmsS3List *list, TmsS3Entry *entry)
 	return errno == 0 && end != size && *end == '\0' && entry->bytes >= 0;
 }
 
+bool tms_s3_list_ended(const TmsS3List *list)
+{
+	return list->object.inside == NULL && list->folder.inside == NULL;
+}
+
 bool tms_s3_list_valid(const char *body, size_t len)
 {
 	return memmem(body, len, "<ListBucketResult", strlen("<ListBucketResult")) != NULL &&

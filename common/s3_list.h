@@ -45,8 +45,11 @@ typedef struct TmsS3List
 	TmsS3Found folder;
 } TmsS3List;
 
-/* Takes the next entry of an answer, begun with all but body and len zero; false: there is no more. */
+/* Takes the next entry of an answer, begun with all but body and len zero; false: there is no more that can be read. */
 extern bool tms_s3_list_next(TmsS3List *list, TmsS3Entry *entry);
+
+/* After that: were all of them taken? If not, what comes next is no entry. */
+extern bool tms_s3_list_ended(const TmsS3List *list);
 
 /* Is this the answer to a request for a list, and a whole one? */
 extern bool tms_s3_list_valid(const char *body, size_t len);

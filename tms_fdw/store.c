@@ -129,6 +129,8 @@ static bool read_s3_page(Listing *listing, bytea *body, size_t base_len, char to
 		if (strlen(entry->key) > base_len)
 			add_object(listing, entry->key + base_len, entry->is_folder ? -1 : entry->bytes);
 	}
+	if (!tms_s3_list_ended(&list))
+		not_a_list(listing);
 	return tms_s3_list_token(list.body, list.len, token);
 }
 

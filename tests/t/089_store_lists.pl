@@ -103,7 +103,10 @@ my %lists = (
 	other => sub { [ 200, '<html>no</html>' ] },
 	cut => sub { [ 200, '<ListBucketResult>' . $contents->('gate-1/x') . '<Contents><Key>gate-1/y' ] },
 	refused => sub { [ 403, '<Error><Code>AccessDenied</Code></Error>' ] },
-	bomb => sub { [ 200, '<!DOCTYPE x [<!ENTITY a "' . 'a' x 1000 . '">]>' . $list->($contents->('gate-1/&a;&lt;&#65;') . '<Contents><Key>gate-1/z</Key><Size>-1</Size></Contents>') ] },
+	bomb => sub { [ 200, '<!DOCTYPE x [<!ENTITY a "' . 'a' x 1000 . '">]>' . $list->($contents->('gate-1/&a;&lt;&#65;')) ] },
+	negative => sub { [ 200, $list->($contents->('gate-1/x') . '<Contents><Key>gate-1/z</Key><Size>-1</Size></Contents>' . $contents->('gate-1/y')) ] },
+	keyless => sub { [ 200, $list->('<Contents><Size>1</Size></Contents>' . $contents->('gate-1/y')) ] },
+	nameless => sub { [ 200, $list->('<CommonPrefixes></CommonPrefixes>' . $contents->('gate-1/y')) ] },
 	busy => sub {
 		open(my $file, '>>', $busy);
 		print $file '.';
@@ -127,6 +130,7 @@ my %errors = (
 	cut => qr/what it answers is not a list/,
 	refused => qr/does not list its objects: HTTP 403 AccessDenied: access_key_id may not do this here\n.*HINT:  The user needs the right s3:ListBucket/s,
 	bomb => qr{^gate-1/&a;<&#65;$},
+	(map { $_ => qr/what it answers is not a list/ } qw(negative keyless nameless)),
 	busy => qr{^gate-1/x$},
 	forever => qr/canceling statement due to statement timeout/,
 	endless => qr/does not list its objects: more than 67108864 bytes/,
