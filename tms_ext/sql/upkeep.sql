@@ -60,6 +60,10 @@ BEGIN
 	IF rows_now >= 1000 AND (rows_then <= 0 OR abs(rows_now - rows_then) > rows_then / 3) THEN
 		EXECUTE CASE WHEN current_setting('server_version_num')::integer >= 180000
 			THEN 'ANALYZE ONLY tms.capture' ELSE 'ANALYZE tms.capture' END;
+		-- 13 counts rows of days only.
+		IF current_setting('server_version_num')::integer < 140000 THEN
+			UPDATE pg_class SET reltuples = rows_now WHERE oid = 'tms.capture'::regclass;
+		END IF;
 		RETURN 'tms.capture analyzed';
 	END IF;
 	RETURN NULL;
