@@ -16,7 +16,7 @@ FROM tms.capture_partitions();
 SELECT tms.partition_ensure(pg_temp.day(100)), tms.partition_ensure(pg_temp.day(100));
 SELECT partition::text = pg_temp.name(100) AS name, since = pg_temp.start(100) AS since, until - since = '1 day' AS whole,
 	(SELECT count(*) FROM pg_index WHERE indrelid = partition) AS indexes,
-	(SELECT count(*) FROM pg_constraint WHERE conrelid = partition) AS checks
+	(SELECT count(*) FROM pg_constraint WHERE conrelid = partition AND contype = 'c') AS checks
 FROM tms.capture_partitions() WHERE since > now() + interval '50 days' AND isfinite(until);
 
 -- Days that are covered already: below the first one, and above 2100.
@@ -81,7 +81,9 @@ ROLLBACK TO s;
 SELECT tms.retention() AS for_ever;
 SET LOCAL tms.retention = '400d';
 SELECT extract(epoch FROM tms.retention()) / 86400 = 400 AS days;
+\set VERBOSITY sqlstate
 SET LOCAL tms.retention = -1;
+\set VERBOSITY terse
 ROLLBACK TO s;
 SET LOCAL ROLE regress_partition;
 SET LOCAL tms.retention = '1d';

@@ -14,6 +14,8 @@ INSERT INTO plan.captures
 	SELECT n, -1, 'p/' || n, 1000 + n, NULL, 'P' || n % 1000, 'w' || n % 50, timestamptz '2026-01-01 00:00+00' + n * interval '43 seconds', n % 100
 	FROM generate_series(1, 20000) n;
 VACUUM ANALYZE plan.captures;
+-- 13 counts rows of partitions only.
+UPDATE pg_class SET reltuples = 20000 WHERE oid = 'plan.captures'::regclass AND reltuples <= 0;
 CREATE TABLE plan.task AS SELECT n AS task, n * 501 AS capture_id, 'P' || n AS plate, 'done' AS state FROM generate_series(1, 30) n;
 CREATE TABLE plan.large_task AS SELECT n AS task, n * 2 AS capture_id FROM generate_series(1, 9000) n;
 ANALYZE plan.task, plan.large_task;
@@ -43,6 +45,8 @@ DECLARE
 BEGIN
 	EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO plan;
 	SELECT * INTO nodes, path_sql FROM plan.walk(plan->0->'Plan');
+	-- versions of the server differ in which side of an equality of two tables they write first
+	path_sql := regexp_replace(path_sql, '\((\$\d+|\(\$[^()]*\)) = (c\.\w+)\)', '(\2 = \1)', 'g');
 END $$;
 
 \pset format unaligned

@@ -23,7 +23,7 @@ BEGIN
 	plan := '';
 	FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) SELECT capture_id FROM pushdown.c WHERE ' || condition LOOP
 		CONTINUE WHEN line ~ 'Foreign Scan';
-		plan := plan || E'\n' || CASE WHEN line ~ 'Path SQL' THEN coalesce(substring(line FROM 'WHERE .*'), 'all') ELSE ltrim(line) END;
+		plan := plan || E'\n' || CASE WHEN line ~ 'Path SQL' THEN coalesce(substring(line FROM 'WHERE .*'), 'all') ELSE regexp_replace(ltrim(line), ' \(returns \$\d+\)', '') END;
 	END LOOP;
 	IF condition !~ 'image_|image |expected_|device |site |ctid|c\.\*|tableoid' THEN
 		EXECUTE format('SELECT NOT EXISTS ((SELECT capture_id FROM pushdown.c WHERE %1$s EXCEPT SELECT capture_id FROM

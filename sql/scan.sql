@@ -172,7 +172,7 @@ ROLLBACK;
 -- changes of other tables from this one
 CREATE TABLE scan.note (capture_id bigint, plate text);
 INSERT INTO scan.note SELECT capture_id FROM scan.c WHERE capture_id <= 5;
-EXPLAIN (VERBOSE, COSTS OFF) UPDATE scan.note n SET plate = c.plate FROM scan.c WHERE c.capture_id = n.capture_id;
+EXPLAIN (COSTS OFF) UPDATE scan.note n SET plate = c.plate FROM scan.c WHERE c.capture_id = n.capture_id;
 UPDATE scan.note n SET plate = c.plate FROM scan.c WHERE c.capture_id = n.capture_id;
 DELETE FROM scan.note n USING scan.c WHERE c.capture_id = n.capture_id AND c.plate = 'P3' RETURNING n.*, c.plate, c.image_error;
 UPDATE scan.note n SET plate = 'whole' FROM scan.c WHERE c.capture_id = n.capture_id AND c.capture_id = 1 RETURNING c;
