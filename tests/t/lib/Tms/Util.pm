@@ -13,7 +13,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
 our @EXPORT = qw(free_port poll_until wait_for_port deaf_listener connections_to write_file read_file jpeg
-  peak_memory truncated_jpeg http sha256_hex);
+  peak_memory own_memory truncated_jpeg http sha256_hex);
 
 # A TCP port that nobody else uses.
 sub free_port
@@ -75,6 +75,13 @@ sub peak_memory
 {
 	my ($pid) = @_;
 	return read_file("/proc/$pid/status") =~ /^VmHWM:\s+(\d+) kB/m ? $1 * 1024 : die 'no VmHWM';
+}
+
+# Bytes that a process holds now and shares with no other, shared buffers and libraries not counted.
+sub own_memory
+{
+	my ($pid) = @_;
+	return read_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m ? $1 * 1024 : die 'no RssAnon';
 }
 
 sub write_file
