@@ -90,8 +90,8 @@ static void read_description(Ledger *ledger, LedgerEntry *entry)
 	if (json_is_integer(taken_at))
 		entry->taken_at = json_integer_value(taken_at);
 	record = json_dumps(json_object_get(json, "record"), JSON_COMPACT);
-	if (!record || record_from_json(&entry->record, record, strlen(record), error) != TMS_OK)
-		record_init(&entry->record);
+	if (record && record_from_stored(&entry->record, record, strlen(record), error) != TMS_OK)
+		log_event(LOG_LEVEL_ERROR, "ledger_record_damaged", "path=%s reason=\"%s\"", entry->path, error);
 	if (!entry->record.has_captured_at)
 	{
 		snprintf(hour, sizeof hour, "%.4s-%.2s-%.2sT%.2s:00:00Z", entry->path, entry->path + 5, entry->path + 8,

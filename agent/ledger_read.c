@@ -58,13 +58,9 @@ bool ledger_entry_of(sqlite3_stmt *row, LedgerEntry *entry)
 	/* SQLite has no checksums: the digest's head in the name tells of a digest or name that changed. */
 	if (tms_storage_path_parse(path, &parts) && memcmp(parts.sha256_head, entry->sha256, sizeof parts.sha256_head) != 0)
 		return false;
-	record_init(&entry->record);
-	if (record_from_json(&entry->record, record, strlen(record), error) != TMS_OK)
-	{
-		/* The photograph counts, and what is known of its time; the rest of the record is lost. */
-		log_event(LOG_LEVEL_ERROR, "ledger_record_damaged", "id=%lld", (long long) entry->id);
-		record_init(&entry->record);
-	}
+	/* The photograph counts, and what is known of its time; of the record, what can be read. */
+	if (record_from_stored(&entry->record, record, strlen(record), error) != TMS_OK)
+		log_event(LOG_LEVEL_ERROR, "ledger_record_damaged", "id=%lld reason=\"%s\"", (long long) entry->id, error);
 	entry->record.captured_at = sqlite3_column_int64(row, COLUMN_CAPTURED_AT);
 	entry->record.has_captured_at = true;
 	return true;

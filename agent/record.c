@@ -355,6 +355,39 @@ TmsStatus record_from_json(Record *record, const char *json, size_t len, char er
 	return status;
 }
 
+/* Takes one member of a stored record: a field of the record's own is set, what else there is goes into `attributes`. */
+static TmsStatus restore_member(Record *record, json_t *attributes, const char *name, json_t *value,
+								char error[RECORD_ERROR_SIZE])
+{
+	TmsField field = tms_field_by_name(name);
+
+	if (field == TMS_FIELD_COUNT)
+		return json_object_set(attributes, name, value) == 0 ? TMS_OK : refuse(error, name, "cannot be stored");
+	if (field != TMS_FIELD_ATTRIBUTES)
+		return set_json_field(record, field, value, error);
+	return json_object_update(attributes, value) == 0 ? TMS_OK : refuse(error, name, "not a JSON object");
+}
+
+TmsStatus record_from_stored(Record *record, const char *json, size_t len, char error[RECORD_ERROR_SIZE])
+{
+	json_t *object = json_loadb(json, len, JSON_REJECT_DUPLICATES, NULL), *attributes = json_object(), *value;
+	TmsStatus status = TMS_OK;
+	const char *name;
+
+	record_init(record);
+	if (!json_is_object(object))
+		status = refuse(error, "record", "not a JSON object");
+	json_object_foreach (object, name, value)
+		if (restore_member(record, attributes, name, value, error) != TMS_OK)
+			status = TMS_INVALID;
+	if (!store_attributes(record, attributes))
+		status = refuse(error, tms_field_rules[TMS_FIELD_ATTRIBUTES].name, "%s",
+						tms_field_rules[TMS_FIELD_ATTRIBUTES].too_long);
+	json_decref(attributes);
+	json_decref(object);
+	return status;
+}
+
 TmsStatus record_set_attribute(Record *record, const char *name, const char *value)
 {
 	json_t *object = load_attributes(record);

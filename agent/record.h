@@ -43,14 +43,21 @@ extern void record_init(Record *record);
 extern TMS_CHECKED TmsStatus record_set(Record *record, const char *name, const char *value, size_t len,
 										char error[RECORD_ERROR_SIZE]);
 
-/* Reads a whole record from the text of a JSON object (side file); numbers and strings both do for numeric fields. */
+/* Reads a whole record from the text of a sender's JSON object (side file); numbers and strings both do for numeric fields. */
 extern TMS_CHECKED TmsStatus record_from_json(Record *record, const char *json, size_t len,
 											  char error[RECORD_ERROR_SIZE]);
+
+/*
+ * Reads back what record_to_json wrote and the agent stored. What was acknowledged is not judged by the rules that intake has by
+ * now: attributes are taken as they are. TMS_INVALID: error names a field that cannot be read; all others are in the record.
+ */
+extern TMS_CHECKED TmsStatus record_from_stored(Record *record, const char *json, size_t len,
+												char error[RECORD_ERROR_SIZE]);
 
 /* Adds one attribute made by the agent itself, such as "jpeg": "truncated". TMS_TOO_LARGE when there is no room. */
 extern TMS_CHECKED TmsStatus record_set_attribute(Record *record, const char *name, const char *value);
 
-/* Writes the record as one compact JSON object; reading it back gives the same record. */
+/* Writes the record as one compact JSON object; record_from_stored gives the same record. */
 extern TMS_CHECKED TmsStatus record_to_json(const Record *record, char *out, size_t size);
 
 #endif

@@ -58,7 +58,7 @@ TmsStatus __wrap_ledger_append(Ledger *ledger, const char *temporary, const char
 	if (entry->record.captured_at == entry->taken_at)
 		entry->record.has_captured_at = false; /* the sender did not tell it: no matter of the input */
 	if (record_to_json(&entry->record, json, sizeof json) != TMS_OK ||
-		record_from_json(&again, json, strlen(json), error) != TMS_OK ||
+		record_from_stored(&again, json, strlen(json), error) != TMS_OK ||
 		record_to_json(&again, twice, sizeof twice) != TMS_OK || strcmp(json, twice) != 0)
 		abort();
 	count_outcome(entry->bytes > 28, &(size_t){strlen(json)}, sizeof(size_t));

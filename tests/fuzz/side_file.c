@@ -24,7 +24,7 @@ static void read_in(const char *charset, const char *text, size_t len)
 		return;
 	}
 	if (record_to_json(&record, json, sizeof json) != TMS_OK ||
-		record_from_json(&again, json, strlen(json), error) != TMS_OK ||
+		record_from_stored(&again, json, strlen(json), error) != TMS_OK ||
 		record_to_json(&again, twice, sizeof twice) != TMS_OK || strcmp(json, twice) != 0)
 		abort();
 }

@@ -80,8 +80,9 @@ static inline int tear_down(void **state)
 	return 0;
 }
 
-/* Takes one capture made of `text`, under a key unless that is NULL; its entry in *entry. */
-static inline TmsStatus append_key(Place *place, const char *text, const char *key, LedgerEntry *entry)
+/* Takes one capture made of `text` with these attributes, under a key unless that is NULL; its entry in *entry. */
+static inline TmsStatus append_attributes(Place *place, const char *text, const char *attributes, const char *key,
+										  LedgerEntry *entry)
 {
 	CacheWriter *writer;
 	char note[CACHE_NOTE_SIZE];
@@ -92,6 +93,7 @@ static inline TmsStatus append_key(Place *place, const char *text, const char *k
 	entry->record.captured_at = entry->taken_at = NOW;
 	entry->record.has_captured_at = true;
 	snprintf(entry->record.plate, sizeof entry->record.plate, "%s", text);
+	snprintf(entry->record.attributes, sizeof entry->record.attributes, "%s", attributes);
 	assert_int_equal(cache_create(place->cache, 0, &writer), TMS_OK);
 	assert_int_equal(cache_write(writer, text, strlen(text)), TMS_OK);
 	assert_int_equal(ledger_describe(entry, note, sizeof note), TMS_OK);
@@ -100,6 +102,11 @@ static inline TmsStatus append_key(Place *place, const char *text, const char *k
 	status = ledger_append(place->ledger, cache_temporary(writer), key, entry);
 	cache_writer_free(writer);
 	return status;
+}
+
+static inline TmsStatus append_key(Place *place, const char *text, const char *key, LedgerEntry *entry)
+{
+	return append_attributes(place, text, "", key, entry);
 }
 
 static inline TmsStatus append(Place *place, const char *text, LedgerEntry *entry)

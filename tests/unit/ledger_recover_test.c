@@ -293,6 +293,31 @@ static void damage_does_not_stop_intake(void **state)
 	free(entries);
 }
 
+/* An agent of older rules took these; row, note beside the file, and the row made of the note have them unchanged. */
+static void older_records_are_kept(void **state)
+{
+	static const char *const attributes[] = {"{\"plate_box\":\"10,20,110,35\"}",
+											 "{\"plate_box\":[10,20,0,35],\"a\":1}"};
+	Place *place = *state;
+	LedgerEntry entries[2], now;
+	TmsUuid old = active(place).ledger;
+	LedgerInfo info = {0};
+
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(append_attributes(place, i == 0 ? "a" : "b", attributes[i], NULL, &entries[i]), TMS_OK);
+	for (int lost = 0; lost < 2; lost++)
+	{
+		for (int i = 0; i < 2; i++)
+		{
+			found_again(place, &entries[i], &old, i + 1);
+			assert_int_equal(ledger_get(place->ledger, &old, i + 1, &now), TMS_OK);
+			assert_string_equal(now.record.attributes, attributes[i]);
+		}
+		lose_ledger(place);
+		assert_true(wait_for_ledger(place, &old, &info));
+	}
+}
+
 /* --- files --- */
 
 static void damaged_capture_goes_to_quarantine(void **state)
@@ -470,6 +495,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(went_back_in_time, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(damaged_file_is_replaced, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(damage_does_not_stop_intake, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(older_records_are_kept, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(damaged_capture_goes_to_quarantine, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(orphan_of_a_crash_is_set_aside, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(stranger_in_the_way_is_set_aside, set_up, tear_down),

@@ -25,6 +25,11 @@ static TmsStatus read_json(Record *record, const char *json)
 	return record_from_json(record, json, strlen(json), error);
 }
 
+static TmsStatus read_stored(Record *record, const char *json)
+{
+	return record_from_stored(record, json, strlen(json), error);
+}
+
 static void sets_every_field(void **state)
 {
 	Record record;
@@ -288,7 +293,46 @@ static void what_is_written_reads_back(void **state)
 	assert_int_equal(record_to_json(&record, json, sizeof json), TMS_OK);
 	assert_int_equal(read_json(&again, json), TMS_OK);
 	assert_memory_equal(&again, &record, sizeof record);
+	assert_int_equal(read_stored(&again, json), TMS_OK);
+	assert_memory_equal(&again, &record, sizeof record);
 	assert_int_equal(record_to_json(&record, json, 100), TMS_TOO_LARGE);
+}
+
+/* What an agent of other rules took and stored: attributes as they are, and each field that can be read. */
+static void what_is_stored_is_not_judged(void **state)
+{
+	static const char *const kept[] = {
+		"{\"plate\":\"A1\",\"attributes\":{\"plate_box\":\"10,20,110,35\",\"camera\":\"7\"}}",
+		"{\"attributes\":{\"plate_box\":[1,2,0,4]}}",
+		"{\"attributes\":{\"plate_box\":{\"x\":1.5},\"\":null}}",
+		"{}",
+	};
+	static const Mistake mistakes[] = {
+		{"record", "", "not a JSON object"},
+		{"record", "[1]", "not a JSON object"},
+		{"speed_kmh", "{\"plate\":\"A1\",\"speed_kmh\":1000,\"lane\":2}", "between 0 and 999"},
+		{"attributes", "{\"plate\":\"A1\",\"attributes\":7,\"lane\":2}", "not a JSON object"},
+	};
+	Record record;
+	char json[RECORD_JSON_SIZE];
+
+	for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+	{
+		assert_int_equal(read_stored(&record, kept[i]), TMS_OK);
+		assert_int_equal(record_to_json(&record, json, sizeof json), TMS_OK);
+		assert_string_equal(json, kept[i]);
+	}
+	for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++)
+	{
+		assert_int_equal(read_stored(&record, mistakes[i].value), TMS_INVALID);
+		assert_memory_equal(error, mistakes[i].name, strlen(mistakes[i].name));
+		assert_non_null(strstr(error, mistakes[i].says));
+		assert_int_equal(record_to_json(&record, json, sizeof json), TMS_OK);
+		assert_string_equal(json, i < 2 ? "{}" : "{\"plate\":\"A1\",\"lane\":2}");
+	}
+	/* A field that this agent does not know stays an attribute. */
+	assert_int_equal(read_stored(&record, "{\"axles\":3,\"attributes\":{\"plate_box\":[]}}"), TMS_OK);
+	assert_string_equal(record.attributes, "{\"axles\":3,\"plate_box\":[]}");
 }
 
 int main(void)
@@ -306,6 +350,7 @@ int main(void)
 		cmocka_unit_test(refuses_bad_side_files),
 		cmocka_unit_test(deep_json_is_refused),
 		cmocka_unit_test(what_is_written_reads_back),
+		cmocka_unit_test(what_is_stored_is_not_judged),
 	};
 
 	return cmocka_run_group_tests_name("record", tests, NULL, NULL);
