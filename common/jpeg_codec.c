@@ -199,6 +199,9 @@ void tms_jpeg_begin(TmsJpegCodec *codec, const uint8_t *data, size_t len)
 	jpeg_mem_src(&codec->in, data, len);
 	jpeg_save_markers(&codec->in, JPEG_APP0 + 1, 65535);
 	jpeg_read_header(&codec->in, TRUE);
+	/* Newer libraries take more bits, but in functions of their own. */
+	if (codec->in.data_precision != BITS_IN_JSAMPLE)
+		tms_jpeg_fail(codec, TMS_UNSUPPORTED, "Unsupported JPEG data precision %d", codec->in.data_precision);
 	pixels = (int64_t) codec->in.image_width * codec->in.image_height;
 	if (pixels > codec->job->max_pixels)
 		tms_jpeg_fail(codec, TMS_TOO_LARGE, "%u x %u pixels, more than %lld", codec->in.image_width,
